@@ -1,0 +1,286 @@
+"""The composition root: builds the chain top to bottom; the only module that knows all others."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+import grpc
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from gateway.admin import admin_app
+from gateway.backends import Backend
+from gateway.backends.onnxruntime import OnnxRuntime
+from gateway.backends.open_inference import OpenInference
+from gateway.backends.tfserving import TFServing
+from gateway.backends.torchserve import TorchServe
+from gateway.balancing.balancer import Balancer
+from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.health_check import HealthCheck
+from gateway.balancing.outlier import Outlier, OutlierRules
+from gateway.balancing.peak_ewma import PeakEwma
+from gateway.balancing.retry_budget import RetryBudget
+from gateway.caching.memory import MemoryStore
+from gateway.caching.redis import RedisStore
+from gateway.catalog import Catalog
+from gateway.chain import Infer, Stage, chain
+from gateway.configuration import ConfigurationError
+from gateway.contract import Contract
+from gateway.inference import PoolKey
+from gateway.metrics import Metrics
+from gateway.protocols import (
+    oip_grpc,
+    oip_http,
+    tfserving_grpc,
+    tfserving_http,
+    torchserve_grpc,
+    torchserve_http,
+)
+from gateway.protocols.edge import Edge
+from gateway.protocols.openapi import document
+from gateway.settings import BalancingSettings, EndpointSettings, Settings, load_contracts
+from gateway.stages.cached import Cached
+from gateway.stages.measured import Measured
+from gateway.stages.resolved import Resolved
+from gateway.stages.retry import Retry
+from gateway.stages.routed import Routed
+from gateway.stages.single_flight import SingleFlight
+from gateway.transforms import load_transform
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A gateway that is built; `async with` starts what runs in the background, and stops it.
+
+    Attributes:
+        edge: the chain and what the protocols need beside it.
+        metrics: of this process.
+        http: the app of the HTTP port.
+        admin: the app of the admin port.
+        pools: by what they serve.
+    """
+
+    edge: Edge
+    metrics: Metrics
+    http: FastAPI
+    admin: FastAPI
+    pools: Mapping[PoolKey, Balancer]
+    _health: HealthCheck
+    _backends: Sequence[Backend]
+    _redis: RedisStore | None
+    _pinging: asyncio.Task[None] | None = None
+
+    def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Every gRPC service, by the names that clients call."""
+        modules = (oip_grpc, tfserving_grpc, torchserve_grpc)
+        return [handler for module in modules for handler in module.handlers(self.edge)]
+
+    async def __aenter__(self) -> "Gateway":
+        await self._health.start((key, pool.endpoints) for key, pool in self.pools.items())
+        if self._redis is not None:
+            self._pinging = asyncio.create_task(_keep_pinging(self._redis))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._health.stop()
+        if self._pinging is not None:
+            self._pinging.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pinging
+        if self._redis is not None:
+            await self._redis.aclose()
+        for backend in self._backends:
+            await backend.aclose()
+
+
+def build(settings: Settings, root: Path) -> Gateway:
+    """Everything, from the settings; nothing is started or connected.
+
+    Args:
+        settings: checked in themselves.
+        root: what the model folders are relative to.
+
+    Raises:
+        ConfigurationError: a pool and a contract do not fit.
+    """
+    contracts = load_contracts(settings, root)
+    catalog = _catalog(settings, contracts)
+    metrics = Metrics(CollectorRegistry())
+    backends = {
+        name: _backend(endpoint, contracts, settings.server.max_request_bytes)
+        for name, endpoint in settings.endpoints.items()
+    }
+    pools = {
+        key: _balancer(key, names, backends, settings, metrics)
+        for key, names in _pool_endpoints(settings, contracts).items()
+    }
+    redis = _redis(settings, metrics)
+    edge = Edge(
+        infer=_chain(settings, catalog, metrics, pools, redis),
+        catalog=catalog,
+        is_ready=partial(_is_ready, catalog, pools),
+        measured=Measured(metrics, catalog),
+        max_request_bytes=settings.server.max_request_bytes,
+    )
+    balancing = settings.balancing
+    health = HealthCheck(
+        interval_seconds=balancing.ready_interval_seconds, timeout_seconds=balancing.ready_timeout_seconds
+    )
+    return Gateway(
+        edge,
+        metrics,
+        _http_app(edge),
+        admin_app(edge, metrics),
+        pools,
+        health,
+        list(backends.values()),
+        redis,
+    )
+
+
+def _chain(
+    settings: Settings,
+    catalog: Catalog,
+    metrics: Metrics,
+    pools: Mapping[PoolKey, Balancer],
+    redis: RedisStore | None,
+) -> Infer:
+    """The stages in the order in which a request meets them; each one's docstring says why it stands there."""
+    contracts = catalog.contracts
+    memory = MemoryStore(settings.cache.memory_bytes)
+    metrics.cache_bytes.set_function(lambda: memory.size_bytes)
+    budget = RetryBudget(
+        ratio=settings.retry.budget_ratio, floor_per_second=settings.retry.budget_floor_per_second
+    )
+    redis_tier: list[Stage] = []
+    if redis is not None:
+        redis_tier = [partial(Cached, store=redis, tier="redis", contracts=contracts, metrics=metrics)]
+    return chain(
+        partial(Resolved, catalog=catalog),
+        partial(Cached, store=memory, tier="memory", contracts=contracts, metrics=metrics),
+        partial(SingleFlight, contracts=contracts, metrics=metrics),
+        *redis_tier,
+        partial(Retry, budget=budget, max_attempts=settings.retry.max_attempts, metrics=metrics),
+        to=Routed(pools),
+    )
+
+
+def _http_app(edge: Edge) -> FastAPI:
+    app = FastAPI(title="Inferway", summary="One gateway, every inference protocol.", version="0.1.0")
+    routes = [*oip_http.routes(edge), *tfserving_http.routes(edge), *torchserve_http.routes(edge)]
+    app.router.routes.extend(routes)
+    document(app, routes)
+    return app
+
+
+def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
+    loaded = {name: load_transform(contract.folder) for name, contract in contracts.items()}
+    return Catalog(
+        contracts,
+        transforms={name: transform for name, transform in loaded.items() if transform is not None},
+        passthrough=frozenset(entry.model for entry in settings.passthrough),
+    )
+
+
+def _backend(settings: EndpointSettings, contracts: Mapping[str, Contract], max_bytes: int) -> Backend:
+    address = settings.address or ""
+    match settings.backend:
+        case "onnxruntime":
+            return OnnxRuntime(contracts, threads=settings.threads)
+        case "triton":
+            return OpenInference(address, contracts=contracts, max_request_bytes=max_bytes)
+        case "tfserving":
+            return TFServing(address, contracts=contracts, max_request_bytes=max_bytes)
+        case "torchserve":
+            management = settings.management_address or ""
+            return TorchServe(
+                address, management_address=management, contracts=contracts, max_request_bytes=max_bytes
+            )
+
+
+def _pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dict[PoolKey, tuple[str, ...]]:
+    """Which endpoints serve what.
+
+    Raises:
+        ConfigurationError: a pool of a model, version or variant that there is not, or a model without one.
+    """
+    pools: dict[PoolKey, tuple[str, ...]] = {}
+    for pool in settings.pools:
+        contract = contracts.get(pool.model)
+        if contract is None:
+            known = ", ".join(sorted(contracts)) or "none"
+            raise ConfigurationError(
+                f"pools: no folder of `models` has model '{pool.model}' (they have: {known})"
+            )
+        for version in pool.versions or contract.versions:
+            spec = contract.versions.get(version)
+            if spec is None or pool.variant not in spec.variants:
+                what = f"version '{version}' variant '{pool.variant}'"
+                raise ConfigurationError(f"pools: model '{pool.model}' has no {what}; see its model.yaml")
+            pools[PoolKey(pool.model, version, pool.variant)] = pool.endpoints
+    for name, contract in contracts.items():
+        default = PoolKey(
+            name, contract.default_version, contract.versions[contract.default_version].variants[0]
+        )
+        if default not in pools:
+            raise ConfigurationError(f"pools: none serves model '{name}' version {default.version}; add one")
+    pools |= {PoolKey(entry.model, "", ""): entry.endpoints for entry in settings.passthrough}
+    return pools
+
+
+def _balancer(
+    key: PoolKey,
+    names: Sequence[str],
+    backends: Mapping[str, Backend],
+    settings: Settings,
+    metrics: Metrics,
+) -> Balancer:
+    balancing = settings.balancing
+    endpoints = [_endpoint(name, settings, backends[name], balancing) for name in names]
+    return Balancer(
+        endpoints,
+        pool=key,
+        attempt_timeout_seconds=balancing.attempt_timeout_seconds,
+        metrics=metrics,
+        rng=SystemRandom(),
+    )
+
+
+def _endpoint(name: str, settings: Settings, backend: Backend, balancing: BalancingSettings) -> Endpoint:
+    rules = OutlierRules(
+        balancing.consecutive_failures, balancing.ejection_seconds, balancing.max_ejection_seconds
+    )
+    latency = PeakEwma(balancing.latency_decay_seconds)
+    return Endpoint(name, settings.endpoints[name].backend, backend, latency, Outlier(rules))
+
+
+def _redis(settings: Settings, metrics: Metrics) -> RedisStore | None:
+    redis = settings.cache.redis
+    if not redis.url:
+        return None
+    metrics.show_redis()
+    return RedisStore(
+        redis.url,
+        timeout_seconds=redis.timeout_seconds,
+        retry_after_seconds=redis.retry_after_seconds,
+        up=metrics.redis_up,
+    )
+
+
+def _is_ready(catalog: Catalog, pools: Mapping[PoolKey, Balancer], model: str, version: str) -> bool:
+    """Whether the default variant of a model's version has an endpoint that takes traffic."""
+    contract = catalog.contracts.get(model)
+    variant = contract.versions[version].variants[0] if contract else ""
+    pool = pools.get(PoolKey(model, version if contract else "", variant))
+    return pool is not None and pool.is_ready()
+
+
+async def _keep_pinging(redis: RedisStore) -> None:
+    """Keep the metric of Redis true while there is no traffic."""
+    while True:
+        await redis.ping()
+        await asyncio.sleep(1.0)

@@ -1,0 +1,97 @@
+"""The embedded backend: ONNX Runtime inside the gateway, so that a fresh machine needs nothing else."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from gateway.contract import Contract, check_reply
+from gateway.errors import BadReply, EndpointFailed, InvalidTensor
+from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor, split_bytes
+
+BACKEND = "onnxruntime"
+
+
+class OnnxRuntime:
+    """Answers from ONNX files, on a thread for each core.
+
+    Args:
+        contracts: by model name; each version's `onnx` names the file of a variant.
+        threads: threads of one inference.
+    """
+
+    def __init__(self, contracts: Mapping[str, Contract], *, threads: int = 1) -> None:
+        self._contracts = contracts
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
+        self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            EndpointFailed: ONNX Runtime failed.
+            BadReply: the network's outputs do not fit the contract.
+        """
+        contract = self._contracts[request.model]
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(self._executor, self._run, request)
+        try:
+            check_reply(contract, request, outputs)
+        except InvalidTensor as error:
+            raise BadReply(str(error)) from error
+        return InferResponse(
+            request.model, request.version, outputs, variant=request.variant, backend=BACKEND
+        )
+
+    async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
+        """Load the model at the first question; ready when it could be."""
+        key = PoolKey(model, version, variant)
+        if key in self._sessions:
+            return True
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._load, key)
+
+    async def aclose(self) -> None:
+        """End the threads; inferences under way finish."""
+        self._executor.shutdown(wait=False)
+
+    def _load(self, key: PoolKey) -> bool:
+        contract = self._contracts[key.model]
+        name = contract.versions[key.version].onnx.get(key.variant)
+        path = contract.folder / name if name else None
+        if path is None or not path.exists():
+            return False
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        self._sessions[key] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return True
+
+    def _run(self, request: InferRequest) -> tuple[Tensor, ...]:
+        contract = self._contracts[request.model]
+        names = request.outputs or tuple(spec.name for spec in contract.outputs)
+        feeds = {tensor.name: _value(tensor) for tensor in request.inputs}
+        try:
+            values = self._sessions[request.pool].run(list(names), feeds)
+        except Exception as error:  # ONNX Runtime's errors share no class but this one
+            raise EndpointFailed(f"ONNX Runtime: {error}") from error
+        datatypes = {spec.name: spec.datatype for spec in contract.outputs}
+        return tuple(_tensor(name, datatypes[name], value) for name, value in zip(names, values, strict=True))
+
+
+def _value(tensor: Tensor) -> Any:
+    if tensor.datatype != "BYTES":
+        return tensor.numpy()
+    texts = [item.decode() for item in split_bytes(tensor)]
+    return np.array(texts, dtype=object).reshape(tensor.shape)
+
+
+def _tensor(name: str, datatype: str, value: Any) -> Tensor:
+    if datatype != "BYTES":
+        return Tensor.of(name, datatype, value)
+    return Tensor.of_bytes(name, value.shape, [str(item).encode() for item in value.ravel()])

@@ -1,0 +1,204 @@
+"""Triton over the Open Inference Protocol's gRPC: https://github.com/kserve/open-inference-protocol.
+
+Tensors travel raw in both directions. What was learnt from the real server (2.51):
+
+- A model of the python backend whose process was killed answers INTERNAL for ever, each time after a second,
+  while ModelReady stays true. To load it again does nothing, since for Triton it is loaded; to unload and
+  then load it heals it in a quarter of a second. So after such an answer the next readiness check does both.
+- A full queue is UNAVAILABLE, told from a broken server by its text.
+- It answers with the outputs in an order of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.backends import engine_model_name
+from gateway.backends.grpc_channel import open_channel, was_never_sent
+from gateway.contract import Contract, check_reply
+from gateway.errors import (
+    BadReply,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointUnreachable,
+    InferwayError,
+    InvalidTensor,
+    RejectedByBackend,
+)
+from gateway.inference import InferRequest, InferResponse, Tensor
+from gateway.oip_messages import read_parameters, write_parameters
+from services.protocol.open_inference_pb2 import (
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+    RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse,
+    RepositoryModelUnloadRequest,
+    RepositoryModelUnloadResponse,
+)
+
+SERVICE = "/inference.GRPCInferenceService"
+READY_TIMEOUT_SECONDS = 2.0
+"""A server that does not tell whether a model is ready within this is not."""
+LOAD_TIMEOUT_SECONDS = 60.0
+"""A model loads, warm-up included, within this, or the next readiness check tries again."""
+DEAD_PROCESS = ("Stub process", "is not healthy")
+QUEUE_FULL = "maximum queue size"
+NO_ID = "[request id: <id_unknown>] "
+
+
+class OpenInference:
+    """One Triton: a Backend.
+
+    Args:
+        address: `host:port` of its gRPC.
+        contracts: the models' contracts, by name; what a reply is held against.
+        max_request_bytes: the tensors of the largest message.
+    """
+
+    label: ClassVar[str] = "triton"
+
+    def __init__(self, address: str, *, contracts: Mapping[str, Contract], max_request_bytes: int) -> None:
+        self._address = address
+        self._contracts = contracts
+        self._max_request_bytes = max_request_bytes
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Any] = {}
+        self._dead: set[str] = set()
+        self._reviving: set[str] = set()
+        self._revivals: dict[str, int] = {}
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            EndpointUnreachable: there is no connection.
+            EndpointBusy: its queue is full.
+            EndpointFailed: it or the model's process broke, or it does not hold the model.
+            BadReply: it said OK with the wrong tensors or of another version.
+            RejectedByBackend: it blames the input.
+        """
+        name = engine_model_name(request.model, request.variant)
+        life = self._revivals.get(name, 0)
+        try:
+            reply = await self._method("ModelInfer", ModelInferResponse)(_message(name, request))
+        except grpc.aio.AioRpcError as error:
+            # Of a request that was sent before a revival this is old news.
+            if _is_dead_process(error) and life == self._revivals.get(name, 0):
+                self._dead.add(name)
+            raise _translate(error) from error
+        return InferResponse(
+            request.model,
+            request.version,
+            self._outputs(request, reply),
+            variant=request.variant,
+            backend=self.label,
+            parameters=read_parameters(reply.parameters),
+        )
+
+    async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
+        """Whether Triton holds that version; a model whose process was seen dead is first loaded anew."""
+        name = engine_model_name(model, variant)
+        ready = self._method("ModelReady", ModelReadyResponse)
+        try:
+            if name in self._dead and not await self._revive(name):
+                return False
+            reply = await ready(ModelReadyRequest(name=name, version=version), timeout=READY_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(reply.ready)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _revive(self, name: str) -> bool:
+        """Unload and load a model; false while another readiness check is at it. Raises AioRpcError."""
+        if name in self._reviving:
+            return False
+        self._reviving.add(name)
+        try:
+            unload = self._method("RepositoryModelUnload", RepositoryModelUnloadResponse)
+            load = self._method("RepositoryModelLoad", RepositoryModelLoadResponse)
+            await unload(RepositoryModelUnloadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
+            await load(RepositoryModelLoadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
+            self._dead.discard(name)
+            self._revivals[name] = self._revivals.get(name, 0) + 1
+        finally:
+            self._reviving.discard(name)
+        return True
+
+    def _method(self, name: str, reply: type[Message]) -> Any:
+        """A method, over the channel that the first call opens in the loop that runs then."""
+        if self._channel is None:
+            self._channel = open_channel(self._address, max_request_bytes=self._max_request_bytes)
+        method = self._methods.get(name)
+        if method is None:
+            method = self._methods[name] = self._channel.unary_unary(
+                f"{SERVICE}/{name}",
+                request_serializer=Message.SerializeToString,
+                response_deserializer=reply.FromString,
+            )
+        return method
+
+    def _outputs(self, request: InferRequest, reply: ModelInferResponse) -> tuple[Tensor, ...]:
+        """The tensors of a reply, checked, in the order asked for.
+
+        Raises:
+            BadReply: they do not fit the request and the contract.
+        """
+        if reply.model_version != request.version:
+            raise BadReply(f"Triton answered with version '{reply.model_version}', not {request.version}")
+        if len(reply.raw_output_contents) != len(reply.outputs):
+            raise BadReply(
+                f"Triton answered with {len(reply.outputs)} outputs"
+                f" and {len(reply.raw_output_contents)} raw contents"
+            )
+        contract = self._contracts[request.model]
+        tensors = {
+            output.name: Tensor(output.name, output.datatype, tuple(output.shape), data)
+            for output, data in zip(reply.outputs, reply.raw_output_contents, strict=True)
+        }
+        wanted = request.outputs or tuple(spec.name for spec in contract.outputs)
+        outputs = tuple(tensors[name] for name in wanted if name in tensors)
+        try:
+            check_reply(contract, request, outputs)
+        except InvalidTensor as error:
+            raise BadReply(f"Triton answered wrongly: {error}") from error
+        return outputs
+
+
+def _message(name: str, request: InferRequest) -> ModelInferRequest:
+    """The request on the wire; without the caller's id, which several callers of one flight would share."""
+    message = ModelInferRequest(model_name=name, model_version=request.version)
+    for tensor in request.inputs:
+        message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        message.raw_input_contents.append(bytes(tensor.data))
+    for output in request.outputs:
+        message.outputs.add(name=output)
+    write_parameters(request.parameters, message.parameters)
+    return message
+
+
+def _is_dead_process(error: grpc.aio.AioRpcError) -> bool:
+    details = error.details() or ""
+    return error.code() is grpc.StatusCode.INTERNAL and all(words in details for words in DEAD_PROCESS)
+
+
+def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
+    """What a failed call means, in the gateway's words."""
+    code, details = error.code(), (error.details() or "").removeprefix(NO_ID)
+    failure: type[InferwayError] = EndpointFailed
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        failure = RejectedByBackend
+    elif was_never_sent(error):
+        failure = EndpointUnreachable
+    elif "message larger than max" in details:
+        failure = BadReply  # sending knows no limit, so it is what came back
+    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED or QUEUE_FULL in details:
+        failure = EndpointBusy
+    return failure(f"Triton: {details.partition(chr(10))[0] or code.name}")

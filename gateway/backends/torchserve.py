@@ -1,0 +1,236 @@
+"""TorchServe 0.12 over its gRPC, and its habits: https://github.com/pytorch/serve.
+
+- A call that is cancelled, or whose gRPC deadline passes, while its reply is being written can kill the
+  worker and with it a whole batch. So a caller who leaves only stops listening: the call itself runs on.
+- `Ping` stays Healthy while the only worker is dead: readiness counts READY workers in `DescribeModel`.
+- Status codes mislead (an unknown model is INTERNAL, a full queue too): the text decides.
+- It closes connections that are pinged while idle (GOAWAY, too_many_pings): no keepalive.
+
+Tensors travel as services/torchserve/handler.py describes. A model without a contract is a team's own
+archive: its inputs and its reply are bytes that mean nothing to the gateway.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import grpc
+import orjson
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from gateway import tensor_frame
+from gateway.backends import engine_model_name
+from gateway.contract import Contract, check_reply
+from gateway.errors import (
+    BadReply,
+    BodyTooLarge,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointUnreachable,
+    InferwayError,
+    InvalidTensor,
+    RejectedByBackend,
+    VersionNotFound,
+)
+from gateway.inference import InferRequest, InferResponse, Tensor, split_bytes
+from services.protocol.torchserve_pb2 import (
+    DescribeModelRequest,
+    ManagementResponse,
+    PredictionResponse,
+    PredictionsRequest,
+    TorchServeHealthResponse,
+)
+
+INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
+MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
+CALL_SECONDS = 120.0
+"""The end of a call that nobody may cancel: past `responseTimeout`, after which TorchServe itself answers."""
+READY_TIMEOUT_SECONDS = 2.0
+"""A server that does not describe its models within this is not ready."""
+CLOSE_SECONDS = 2.0
+"""How long closing waits for calls whose callers have left."""
+ENVELOPE_BYTES = 64 * 1024
+"""Room for names and headers around the largest request's tensors, as in TorchServe's own configuration."""
+NEVER_SENT = ("failed to connect", "connection refused", "name resolution", "dns resolution")
+"""What gRPC's UNAVAILABLE says when there was no connection; otherwise the request may have arrived."""
+
+
+class TorchServe:
+    """One TorchServe: a Backend.
+
+    Args:
+        address: `host:port` of its inference gRPC.
+        management_address: `host:port` of its management gRPC.
+        contracts: the models' contracts, by name; any other model is passed through.
+        max_request_bytes: the tensors of the largest request.
+    """
+
+    label: ClassVar[str] = "torchserve"
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        management_address: str,
+        contracts: Mapping[str, Contract],
+        max_request_bytes: int,
+    ) -> None:
+        self._addresses = {INFERENCE: address, MANAGEMENT: management_address}
+        self._contracts = contracts
+        self._max_request_bytes = max_request_bytes
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._calls: set[asyncio.Task[PredictionResponse]] = set()
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            EndpointUnreachable: there is no connection.
+            EndpointBusy: its queue is full, or it has no worker at this moment.
+            EndpointFailed: it or its worker broke, or it does not hold the model.
+            BadReply: it said OK with the wrong tensors.
+            RejectedByBackend: it blames the input.
+            VersionNotFound: a model without a contract has no such version.
+            BodyTooLarge: the tensors are over `max_request_bytes`.
+        """
+        contract = self._contracts.get(request.model)
+        message = PredictionsRequest(
+            model_name=self._engine_name(request.model, request.variant),
+            model_version=request.version,
+            input=_raw_input(request) if contract is None else _tensor_input(request),
+        )
+        try:
+            reply = await self._predict(message)
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error, request) from error
+        if contract is None:
+            outputs: tuple[Tensor, ...] = (Tensor.of_bytes("prediction", (1,), [reply.prediction]),)
+        else:
+            outputs = _read(contract, request, reply.prediction)
+        return InferResponse(
+            request.model, request.version, outputs, variant=request.variant, backend=self.label
+        )
+
+    async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
+        """Whether that version has a worker that is READY, behind a server that takes requests."""
+        asked = DescribeModelRequest(model_name=self._engine_name(model, variant), model_version=version)
+        describe = self._method(MANAGEMENT, "DescribeModel", ManagementResponse)
+        # Ping says little about the workers, but it makes the channel that requests will use connect again.
+        ping = self._method(INFERENCE, "Ping", TorchServeHealthResponse)
+        try:
+            description = await describe(asked, timeout=READY_TIMEOUT_SECONDS)
+            await ping(Empty(), timeout=READY_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        entries = orjson.loads(description.msg)
+        return any(worker["status"] == "READY" for entry in entries for worker in entry["workers"])
+
+    async def aclose(self) -> None:
+        """Close the connections, after a moment for the calls whose callers have left."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+    async def _predict(self, message: PredictionsRequest) -> PredictionResponse:
+        """One call, which outlives its caller."""
+        call = self._method(INFERENCE, "Predictions", PredictionResponse)
+
+        async def run() -> PredictionResponse:
+            reply: PredictionResponse = await call(message, timeout=CALL_SECONDS)
+            return reply
+
+        task = asyncio.ensure_future(run())
+        self._calls.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[PredictionResponse]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody else may look at the failure of an abandoned call
+
+    def _method(
+        self, service: str, name: str, reply: type[Message]
+    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        """A method of a service, over the channel that the first call opens in the loop that runs then."""
+        channel = self._channels.get(service)
+        if channel is None:
+            limit = self._max_request_bytes + ENVELOPE_BYTES
+            options = (
+                ("grpc.max_send_message_length", limit),
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+                ("grpc.use_local_subchannel_pool", 1),
+            )
+            channel = grpc.aio.insecure_channel(self._addresses[service], options=options)
+            self._channels[service] = channel
+        return channel.unary_unary(
+            f"{service}/{name}",
+            request_serializer=_serialize,
+            response_deserializer=reply.FromString,
+        )
+
+    def _engine_name(self, model: str, variant: str) -> str:
+        return engine_model_name(model, variant) if model in self._contracts else model
+
+    def _translate(self, error: grpc.aio.AioRpcError, request: InferRequest) -> InferwayError:
+        """What a failed call means, in the gateway's words."""
+        code, details = error.code(), error.details() or ""
+        if "Sent message larger than max" in details:
+            return BodyTooLarge(self._max_request_bytes)
+        if "ModelVersionNotFoundException" in details and request.model not in self._contracts:
+            return VersionNotFound(request.model, "version", request.version, ())
+        failure: type[InferwayError] = EndpointFailed
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            failure = RejectedByBackend
+        elif code is grpc.StatusCode.UNAVAILABLE and any(said in details.lower() for said in NEVER_SENT):
+            failure = EndpointUnreachable
+        elif "has no worker to serve" in details:
+            failure = EndpointBusy
+        elif "Received message larger than max" in details:
+            failure = BadReply
+        return failure(f"TorchServe: {details.partition(chr(10))[0] or code.name}")
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _tensor_input(request: InferRequest) -> dict[str, bytes]:
+    """Tensors as our handler reads them."""
+    inputs = [
+        {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape} for tensor in request.inputs
+    ]
+    header = orjson.dumps({"inputs": inputs, "outputs": request.outputs})
+    return {"header": header, **{tensor.name: bytes(tensor.data) for tensor in request.inputs}}
+
+
+def _raw_input(request: InferRequest) -> dict[str, bytes]:
+    """A client's bytes, untouched: each input is BYTES [1] (InvalidTensor when it is not)."""
+    fields = {}
+    for tensor in request.inputs:
+        tensor.check_length()
+        if tensor.datatype != "BYTES" or tensor.elements != 1:
+            raise InvalidTensor(
+                tensor.name, expected="BYTES [1]", got=f"{tensor.datatype} {list(tensor.shape)}"
+            )
+        (fields[tensor.name],) = split_bytes(tensor)
+    return fields
+
+
+def _read(contract: Contract, request: InferRequest, prediction: bytes) -> tuple[Tensor, ...]:
+    """The tensors of our handler's reply, or the error that it put there for this request alone."""
+    try:
+        header, outputs = tensor_frame.unpack(prediction)
+        if "error" not in header:
+            check_reply(contract, request, outputs)
+            return outputs
+    except (tensor_frame.FrameError, InvalidTensor) as error:
+        raise BadReply(f"TorchServe answered wrongly: {error}") from error
+    failure = RejectedByBackend if header.get("blame") == "input" else EndpointFailed
+    raise failure(f"TorchServe: {header['error']}")

@@ -1,0 +1,149 @@
+"""Balancer: sends a request to one endpoint of its pool and learns from what comes back."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.p2c import pick
+from gateway.errors import AttemptTimedOut, DeadlineExceeded, EndpointFailure, InferwayError, Unavailable
+from gateway.inference import InferRequest, InferResponse, PoolKey
+from gateway.metrics import Metrics
+
+OK = "ok"
+ABANDONED = "abandoned"
+"""The caller's deadline passed or it left: the attempt was given up, and nobody is to blame."""
+
+
+class Balancer:
+    """One pool.
+
+    Args:
+        endpoints: of the pool.
+        pool: what it serves, for metrics and messages.
+        attempt_timeout_seconds: how long one attempt may take.
+        metrics: attempts, ejections, in-flight.
+        clock: seconds, monotonic.
+        rng: draws the endpoints.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        pool: PoolKey,
+        attempt_timeout_seconds: float,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Random,
+    ) -> None:
+        self.endpoints = endpoints
+        self._pool = pool
+        self._attempt_timeout_seconds = attempt_timeout_seconds
+        self._attempts = metrics.attempts
+        self._ejections = metrics.ejections
+        self._clock = clock
+        self._rng = rng
+        for endpoint in endpoints:
+            labels = self._labels(endpoint)
+            self._ejections.labels(*labels)
+            metrics.in_flight.labels(*labels).set_function(partial(_in_flight, endpoint))
+            metrics.available.labels(*labels).set_function(partial(_available, endpoint, clock))
+
+    def is_ready(self) -> bool:
+        """Whether any endpoint takes traffic."""
+        now = self._clock()
+        return any(endpoint.is_available(now) or self._is_on_trial(endpoint) for endpoint in self.endpoints)
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Make one attempt.
+
+        Raises:
+            DeadlineExceeded: the deadline passed, before or during the attempt.
+            Unavailable: no endpoint is left.
+            EndpointFailure: the attempt failed; its `endpoint` says where.
+        """
+        now = self._clock()
+        if now >= request.deadline:
+            raise DeadlineExceeded(f"model '{request.model}': the deadline passed before it could be sent")
+        endpoint = pick(self.endpoints, request.excluded, now, self._rng)
+        if endpoint is None:
+            raise self._unavailable(request, now)
+        return await self._attempt(endpoint, request, now)
+
+    async def _attempt(self, endpoint: Endpoint, request: InferRequest, started: float) -> InferResponse:
+        limit = min(self._attempt_timeout_seconds, request.deadline - started)
+        outcome = ABANDONED
+        endpoint.in_flight += 1
+        try:
+            async with asyncio.timeout(limit):
+                response = await endpoint.infer(request)
+            outcome = OK
+            endpoint.outlier.succeeded()
+            return replace(response, endpoint=endpoint.name)
+        except TimeoutError as error:
+            if self._clock() >= request.deadline:
+                raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
+            failure = AttemptTimedOut(f"no answer in {limit:g} s")
+            outcome = self._failed(endpoint, failure)
+            raise failure from error
+        except EndpointFailure as failure:
+            outcome = self._failed(endpoint, failure)
+            raise
+        except InferwayError as error:
+            outcome = error.code.value
+            endpoint.outlier.succeeded()  # it answered: the input was at fault
+            raise
+        finally:
+            endpoint.in_flight -= 1
+            self._observe(endpoint, outcome, self._clock() - started)
+
+    def _failed(self, endpoint: Endpoint, failure: EndpointFailure) -> str:
+        """Book a failure on its endpoint; return its name in the metrics."""
+        failure.endpoint = endpoint.name
+        if failure.blames_endpoint and endpoint.outlier.failed(self._clock()):
+            self._ejections.labels(*self._labels(endpoint)).inc()
+        return type(failure).__name__
+
+    def _observe(self, endpoint: Endpoint, outcome: str, seconds: float) -> None:
+        pool = self._pool
+        self._attempts.labels(pool.model, pool.version, pool.variant, endpoint.backend, outcome).observe(
+            seconds
+        )
+        # A failure may be fast, and a fast failure must not look like a fast endpoint; given up, it is slow
+        # at least to this degree.
+        if outcome == OK or seconds > endpoint.latency.seconds:
+            endpoint.latency.observe(seconds, self._clock())
+
+    def _labels(self, endpoint: Endpoint) -> tuple[str, ...]:
+        pool = self._pool
+        return (endpoint.name, pool.model, pool.version, pool.variant, endpoint.backend)
+
+    def _unavailable(self, request: InferRequest, now: float) -> Unavailable:
+        until = [e.outlier.ejected_until - now for e in self.endpoints if e.outlier.is_ejected(now)]
+        states = ", ".join(f"{e.name} ({self._state(e, request, now)})" for e in self.endpoints)
+        return Unavailable(
+            f"model '{request.model}': no endpoint is left: {states}",
+            retry_after_seconds=min(until, default=1.0),
+        )
+
+    def _state(self, endpoint: Endpoint, request: InferRequest, now: float) -> str:
+        if endpoint.name in request.excluded:
+            return "failed"
+        if endpoint.outlier.is_ejected(now):
+            return "ejected"
+        return "on probation" if endpoint.is_ready else "not ready"
+
+    def _is_on_trial(self, endpoint: Endpoint) -> bool:
+        return endpoint.is_ready and endpoint.outlier.on_probation and endpoint.in_flight > 0
+
+
+def _in_flight(endpoint: Endpoint) -> float:
+    return endpoint.in_flight
+
+
+def _available(endpoint: Endpoint, clock: Callable[[], float]) -> float:
+    return float(endpoint.is_ready and not endpoint.outlier.is_ejected(clock()))

@@ -1,0 +1,41 @@
+"""One endpoint of one pool: what the balancer knows about it."""
+
+from dataclasses import dataclass, field
+
+from gateway.backends import Backend
+from gateway.balancing.outlier import Outlier, OutlierRules
+from gateway.balancing.peak_ewma import PeakEwma
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """Load and health of one address of one backend replica, for one model version and variant.
+
+    Attributes:
+        name: as the configuration has it.
+        backend: the kind of backend.
+        infer: the client.
+        latency: of its answers.
+        outlier: passive health.
+        is_ready: active health, as last asked.
+        in_flight: sent and unanswered.
+    """
+
+    name: str
+    backend: str
+    infer: Backend
+    latency: PeakEwma = field(default_factory=lambda: PeakEwma(10.0))
+    outlier: Outlier = field(default_factory=lambda: Outlier(OutlierRules()))
+    is_ready: bool = False
+    in_flight: int = 0
+
+    def is_available(self, now: float) -> bool:
+        """Whether it takes a request at `now` (monotonic)."""
+        if not self.is_ready or self.outlier.is_ejected(now):
+            return False
+        return not (self.outlier.on_probation and self.in_flight)
+
+    @property
+    def load(self) -> float:
+        """The number that the balancer compares: seconds that one more request would wait."""
+        return (self.in_flight + 1) * self.latency.seconds

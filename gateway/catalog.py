@@ -1,0 +1,68 @@
+"""Which models there are, and what a client's name for one of them means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.contract import Contract
+from gateway.errors import ModelNotFound, VersionNotFound
+from gateway.transforms import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The models that are served.
+
+    Attributes:
+        contracts: by model name.
+        transforms: the models that take images or text on `/predictions`, by model name.
+        passthrough: models without a contract, whose bytes go to TorchServe and back unchanged.
+    """
+
+    contracts: Mapping[str, Contract]
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    passthrough: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> list[str]:
+        """Every model that can be asked for, in order of name."""
+        return sorted({*self.contracts, *self.passthrough})
+
+    def contract(self, model: str) -> Contract:
+        """The contract of a model.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+        """
+        contract = self.contracts.get(model)
+        if contract is None:
+            raise ModelNotFound(model)
+        return contract
+
+    def version(self, model: str, *, version: str = "", label: str = "") -> str:
+        """The concrete version that a version, a label, or neither stands for.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: no such version or label.
+        """
+        contract = self.contract(model)
+        if label:
+            if label not in contract.labels:
+                raise VersionNotFound(model, "label", label, sorted(contract.labels))
+            return contract.labels[label]
+        concrete = version or contract.default_version
+        if concrete not in contract.versions:
+            raise VersionNotFound(model, "version", version, sorted(contract.versions, key=int))
+        return concrete
+
+    def variant(self, model: str, version: str, variant: str = "") -> str:
+        """The concrete variant of a concrete version.
+
+        Raises:
+            VersionNotFound: the version has no such variant.
+        """
+        variants = self.contract(model).versions[version].variants
+        concrete = variant or variants[0]
+        if concrete not in variants:
+            raise VersionNotFound(model, "variant", variant, variants)
+        return concrete

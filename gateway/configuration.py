@@ -1,0 +1,97 @@
+"""Reads a YAML file into a pydantic model, with errors that name file, line and mend."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigurationError(Exception):
+    """A configuration that cannot be used; one line for each thing to mend."""
+
+
+def load(model: type[Model], path: Path, *, overrides: Mapping[str, Any] | None = None) -> Model:
+    """Read `path`, put `overrides` over it, and check it.
+
+    Raises:
+        ConfigurationError: unreadable, not YAML, or not what `model` asks for.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(f"{path}:{line}: not YAML: {error.problem}") from error
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path}:1: expected a mapping of sections, got {type(data).__name__}")
+    try:
+        return model.model_validate(_merged(data, overrides or {}))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        lines = [f"{path}:{_line(node, problem['loc'])}: {_words(model, problem)}" for problem in problems]
+        raise ConfigurationError("\n".join(lines)) from error
+
+
+def _merged(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(data)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = _merged(below or {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+def _line(node: yaml.Node | None, place: Sequence[str | int]) -> int:
+    """The line of the deepest node of `place` that the file has."""
+    line = node.start_mark.line + 1 if node else 1
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
+    place = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _fields(model, problem["loc"][:-1])
+        close = get_close_matches(str(problem["loc"][-1]), known, 1)
+        mend = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+        return f"{place}: unknown key; {mend}"
+    message = problem["msg"].removeprefix("Value error, ")
+    prefix = f"{place}: " if place else ""
+    is_scalar = isinstance(problem["input"], (str, int, float, bool))
+    return f"{prefix}{message}" + (f" (got {problem['input']!r})" if is_scalar else "")
+
+
+def _fields(model: Any, place: Sequence[str | int]) -> list[str]:
+    """The keys that a section has; found by following the place through the models' annotations."""
+    for step in place:
+        field = model.model_fields.get(step) if hasattr(model, "model_fields") else None
+        annotation = field.annotation if field else model
+        model = _section(annotation)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _section(annotation: Any) -> Any:
+    """The model inside an annotation such as `Mapping[str, Section]` or `tuple[Section, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [_section(part) for part in getattr(annotation, "__args__", ())]
+    return next((part for part in inner if part is not None), None)

@@ -1,0 +1,208 @@
+"""A model's contract: what `models/<name>/model.yaml` says, and the check of a request against it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from gateway.errors import InvalidTensor
+from gateway.inference import ITEM_BYTES, InferRequest, Tensor
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "BF16", "FP32", "FP64", "BYTES",
+]  # fmt: skip
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=128)]
+Version = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
+"""A version is a positive number in text: the one form that every backend can hold."""
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(Section):
+    """One input or output.
+
+    Attributes:
+        name: the tensor's name.
+        datatype: its OIP datatype.
+        shape: its dimensions without the batch axis; -1 where any size will do.
+        labels: what each entry of the last axis means, for classifiers.
+    """
+
+    name: Name
+    datatype: Datatype
+    shape: tuple[int, ...]
+    labels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(size == 0 or size < -1 for size in self.shape):
+            raise ValueError("a dimension is a positive number, or -1 where any size will do")
+        if self.labels and (not self.shape or self.shape[-1] != len(self.labels)):
+            raise ValueError(f"{len(self.labels)} labels do not fit the last dimension of {list(self.shape)}")
+        return self
+
+
+class VersionSpec(Section):
+    """One version: the weights that it stands for, and the variants built from them.
+
+    Attributes:
+        weights: the checkpoint, relative to the model's folder.
+        sha256: of that file; part of the build digest, so that new weights never meet an old cache.
+        variants: published variants; the first is the default.
+        onnx: the ONNX file of each variant, relative to the model's folder.
+    """
+
+    weights: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    variants: Annotated[tuple[Name, ...], Field(min_length=1)]
+    onnx: Mapping[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if unknown := sorted(set(self.onnx) - set(self.variants)):
+            raise ValueError(f"onnx names variants that are not published: {', '.join(unknown)}")
+        return self
+
+
+class CachePolicy(Section):
+    """Whether and for how long answers are kept."""
+
+    enabled: bool = True
+    ttl_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+
+class Contract(Section):
+    """What a client may send to a model and what it gets back."""
+
+    name: Name
+    description: str = ""
+    max_batch_size: Annotated[int, Field(ge=0)] = 0
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    example: str = ""
+    default_version: Version
+    labels: Mapping[Name, Version] = {}
+    versions: Annotated[Mapping[Version, VersionSpec], Field(min_length=1)]
+    floors: Mapping[str, float] = {}
+    timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    cache: CachePolicy = CachePolicy()
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """Where the model's files lie."""
+        return self._folder
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        named = {"default_version": self.default_version}
+        named |= {f"label '{label}'": version for label, version in self.labels.items()}
+        for what, version in named.items():
+            if version not in self.versions:
+                raise ValueError(f"{what} names version '{version}', which is not among versions")
+        for tensors in (self.inputs, self.outputs):
+            if len({spec.name for spec in tensors}) < len(tensors):
+                raise ValueError("two tensors have the same name")
+        return self
+
+    def full_shape(self, spec: TensorSpec) -> tuple[int, ...]:
+        """The shape with the batch axis in front, -1 where any size will do."""
+        return (-1, *spec.shape) if self.max_batch_size else spec.shape
+
+    def build_digest(self, version: str, variant: str) -> bytes:
+        """16 bytes that change when weights, contract or variant do, and are equal across engines."""
+        tensors = [spec.model_dump() for spec in (*self.inputs, *self.outputs)]
+        text = repr(
+            (self.name, self.max_batch_size, tensors, version, variant, self.versions[version].sha256)
+        )
+        return blake3(text.encode()).digest(16)
+
+    def check(self, request: InferRequest) -> None:
+        """See that the request fits.
+
+        Raises:
+            InvalidTensor: with the tensor's name, what was expected and what came.
+        """
+        sent = {tensor.name: tensor for tensor in request.inputs}
+        known = [spec.name for spec in self.inputs]
+        for name in sent:
+            if name not in known:
+                raise InvalidTensor(name, expected=f"the inputs {known}", got="an unknown input")
+        if len(sent) < len(request.inputs):
+            raise InvalidTensor(_repeated(request.inputs), expected="each input once", got="it twice")
+        batches = {
+            name: self._check_input(spec, sent.get(name))
+            for name, spec in zip(known, self.inputs, strict=True)
+        }
+        if len(set(batches.values())) > 1:
+            name = known[-1]
+            raise InvalidTensor(name, expected="the same batch size for every input", got=str(batches))
+        outputs = [spec.name for spec in self.outputs]
+        for name in request.outputs:
+            if name not in outputs:
+                raise InvalidTensor(name, expected=f"the outputs {outputs}", got="an unknown output")
+
+    def _check_input(self, spec: TensorSpec, tensor: Tensor | None) -> int:
+        """Check one input; return its batch size (1 without a batch axis)."""
+        expected = self.full_shape(spec)
+        wanted = f"{spec.datatype} {list(expected)}"
+        if tensor is None:
+            raise InvalidTensor(spec.name, expected=wanted, got="nothing")
+        if tensor.datatype != spec.datatype:
+            raise InvalidTensor(spec.name, expected=f"datatype {spec.datatype}", got=tensor.datatype)
+        shape = tensor.shape
+        if len(shape) != len(expected) or any(
+            size < 0 or want not in (-1, size) for size, want in zip(shape, expected, strict=True)
+        ):
+            raise InvalidTensor(spec.name, expected=f"shape {list(expected)}", got=f"shape {list(shape)}")
+        if self.max_batch_size and not 1 <= shape[0] <= self.max_batch_size:
+            raise InvalidTensor(
+                spec.name, expected=f"a batch of 1 to {self.max_batch_size}", got=f"a batch of {shape[0]}"
+            )
+        tensor.check_length()
+        return shape[0] if self.max_batch_size else 1
+
+    def output_spec(self, name: str) -> TensorSpec:
+        """The output of that name (KeyError when there is none)."""
+        return {spec.name: spec for spec in self.outputs}[name]
+
+
+def _repeated(tensors: Sequence[Tensor]) -> str:
+    names = [tensor.name for tensor in tensors]
+    return next(name for name in names if names.count(name) > 1)
+
+
+def check_reply(contract: Contract, request: InferRequest, outputs: Sequence[Tensor]) -> None:
+    """See that a backend's answer has the outputs asked for, of the contract's datatypes and shapes.
+
+    Raises:
+        InvalidTensor: with the output's name; the caller makes a `BadReply` of it.
+    """
+    batch = request.inputs[0].shape[:1] if contract.max_batch_size else ()
+    wanted = request.outputs or tuple(spec.name for spec in contract.outputs)
+    names = tuple(tensor.name for tensor in outputs)
+    if names != wanted:
+        raise InvalidTensor(names[0] if names else wanted[0], expected=f"outputs {wanted}", got=f"{names}")
+    for tensor in outputs:
+        spec = contract.output_spec(tensor.name)
+        expected = (*batch, *spec.shape)
+        fits = len(expected) == len(tensor.shape) and all(
+            want in (-1, size) for size, want in zip(tensor.shape, expected, strict=True)
+        )
+        if tensor.datatype != spec.datatype or not fits:
+            raise InvalidTensor(
+                tensor.name,
+                expected=f"{spec.datatype} {list(expected)}",
+                got=f"{tensor.datatype} {list(tensor.shape)}",
+            )
+        tensor.check_length()
+
+
+__all__ = ["ITEM_BYTES", "CachePolicy", "Contract", "Section", "TensorSpec", "VersionSpec", "check_reply"]

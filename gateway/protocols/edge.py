@@ -1,0 +1,75 @@
+"""What every protocol needs of the gateway behind it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.catalog import Catalog
+from gateway.chain import Infer
+from gateway.inference import InferResponse, Parameter
+from gateway.stages.measured import Measured
+
+CONSUMED_PARAMETERS = frozenset({"timeout", "priority", "variant", "binary_data_output", "binary_data_size"})
+"""Request parameters that the gateway acts on itself: no backend sees them and no content key holds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The gateway as a protocol sees it.
+
+    Attributes:
+        infer: the chain.
+        catalog: the models.
+        is_ready: whether a pool of (model, concrete version) has an endpoint that takes traffic.
+        measured: starts the measurement of a request.
+        max_request_bytes: the largest body, as sent and once expanded.
+        clock: seconds, monotonic.
+    """
+
+    infer: Infer
+    catalog: Catalog
+    is_ready: Callable[[str, str], bool]
+    measured: Measured
+    max_request_bytes: int
+    clock: Callable[[], float] = time.monotonic
+
+    def deadline(self, model: str, asked_seconds: float | None = None) -> float:
+        """When the caller will have gone: its own timeout, else the model's; a point of `clock`."""
+        if asked_seconds is None:
+            contract = self.catalog.contracts.get(model)
+            asked_seconds = contract.timeout_seconds if contract else DEFAULT_TIMEOUT_SECONDS
+        return self.clock() + asked_seconds
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model's default version can be answered."""
+        catalog = self.catalog
+        return all(self.is_ready(name, c.default_version) for name, c in catalog.contracts.items()) and all(
+            self.is_ready(name, "") for name in catalog.passthrough
+        )
+
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+"""For models without a contract."""
+
+
+def backend_parameters(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+    """The request parameters that the backend is to see."""
+    return {name: value for name, value in parameters.items() if name not in CONSUMED_PARAMETERS}
+
+
+def timeout_seconds(parameters: Mapping[str, Parameter]) -> float | None:
+    """OIP's `timeout` parameter in seconds (on the wire: microseconds, as Triton has it), if it is there."""
+    value = parameters.get("timeout")
+    microseconds = float(value) if isinstance(value, (int, float, str)) and value != "" else 0.0
+    return microseconds / 1e6 if microseconds > 0 else None
+
+
+def reply_facts(response: InferResponse) -> dict[str, str]:
+    """What a reply says about itself: headers (`x-inferway-cache`, ...), metadata or parameters."""
+    return {
+        "x-inferway-cache": response.cache,
+        "x-inferway-variant": response.variant,
+        "x-inferway-version": response.version,
+        "x-inferway-backend": response.backend,
+    }

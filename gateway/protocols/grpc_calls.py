@@ -1,0 +1,97 @@
+"""One gRPC call as the gRPC edges see it: measurement, deadline, errors as status codes.
+
+The servicers of every protocol are sets of functions from a message to a message; what they have in common
+is here. They are registered by path, so that our messages, whose packages are `inferway.*`, serve the
+services' real names.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from gateway.errors import InferwayError, Unavailable
+from gateway.protocols.edge import Edge
+from gateway.protocols.problems import GRPC_STATUS, error_code, error_text
+from gateway.stages.measured import Measurement
+
+_log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, Measurement, Context], Awaitable[Any]]
+"""From the request's message, the measurement to be told the model, and the context, to the reply."""
+
+
+def call_timeout_seconds(context: Context) -> float | None:
+    """What is left of the caller's gRPC deadline; None when it set none."""
+    left = context.time_remaining()
+    return None if left is None or left == math.inf else left
+
+
+async def abort(context: Context, error: Exception) -> None:
+    """End a call with the status of a failure, and `retry-after` in the trailers when none was left."""
+    if isinstance(error, Unavailable):
+        seconds = str(max(1, math.ceil(error.retry_after_seconds)))
+        context.set_trailing_metadata((("retry-after", seconds),))
+    await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
+
+
+class Methods:
+    """Collects the methods of one service.
+
+    Args:
+        edge: the gateway.
+        service: its full name, as clients call it.
+        protocol: label of the metrics, e.g. `oip_grpc`.
+    """
+
+    def __init__(self, edge: Edge, service: str, protocol: str) -> None:
+        self._edge = edge
+        self._service = service
+        self._protocol = protocol
+        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def unary(self, name: str, request: Any, handler: Handler, *, measures: bool = False) -> None:
+        """One unary method; `request` is its message class; `measures` for those that infer."""
+
+        async def call(message: Any, context: Context) -> Any:
+            measurement = self._edge.measured.start(self._protocol)
+            try:
+                if not measures:
+                    return await handler(message, measurement, context)
+                with measurement:
+                    return await handler(message, measurement, context)
+            except Exception as error:  # noqa: BLE001 - `fail` logs what was not expected
+                await self.fail(context, name, error)
+
+        self._methods[name] = grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=request.FromString, response_serializer=_serialize
+        )
+
+    def stream(
+        self, name: str, request: Any, handler: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]
+    ) -> None:
+        """One method with a stream of requests and a stream of replies."""
+        self._methods[name] = grpc.stream_stream_rpc_method_handler(
+            handler, request_deserializer=request.FromString, response_serializer=_serialize
+        )
+
+    async def fail(self, context: Context, name: str, error: Exception) -> None:
+        """End the call; log what was not expected."""
+        if isinstance(error, (grpc.aio.AbortError, asyncio.CancelledError)):
+            raise error
+        if not isinstance(error, InferwayError):
+            _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
+        await abort(context, error)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
+        return grpc.method_handlers_generic_handler(self._service, self._methods)
+
+
+def _serialize(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data

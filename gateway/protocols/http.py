@@ -1,0 +1,237 @@
+"""One HTTP call as the REST edges see it: bounded body, deadline, measurement, errors in the caller's form.
+
+The routes are plain ASGI: an edge is a set of functions from `HttpCall` to `HttpReply`, and all that their
+protocols have in common is here.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import BodyTooLarge, InferwayError, MalformedBody
+from gateway.inference import InferResponse
+from gateway.protocols.edge import Edge, reply_facts
+from gateway.protocols.problems import http_headers, http_status
+from gateway.stages.measured import Measurement
+
+JSON = b"application/json"
+DRAIN_FACTOR = 4
+"""A body over the limit is read and thrown away up to this multiple of it, so that a caller who looks at the
+reply only after it has sent everything gets the 413 and not a broken connection."""
+DRAIN_SECONDS = 10.0
+_WINDOW_BITS = {"gzip": (31,), "deflate": (15, -15)}
+"""zlib's window bits for each coding; `deflate` is zlib's format or, from some clients, a raw stream."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """Status, body and headers (names in lower case; content-length is added)."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """A request whose body is there, expanded and within the limit.
+
+    Attributes:
+        path: the route's parameters.
+        headers: names in lower case; the last of several wins.
+        query: the query string.
+        body: the whole body.
+        measurement: to be told the model.
+        timeout_seconds: what `X-Request-Timeout-Ms` asked for.
+    """
+
+    path: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    body: bytes
+    measurement: Measurement
+    timeout_seconds: float | None
+
+    def header(self, name: bytes) -> str:
+        """A header's value; empty when it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+Handler = Callable[[HttpCall], Awaitable[HttpReply]]
+
+
+def answer(response: InferResponse, body: bytes, content_type: bytes = JSON) -> HttpReply:
+    """A 200 whose headers say which cache, variant, version and backend answered."""
+    return HttpReply(body, content_type=content_type, headers=reply_facts(response))
+
+
+class HttpEndpoint:
+    """The ASGI app of one route.
+
+    Args:
+        handler: what makes the reply.
+        edge: the gateway.
+        protocol: label of the metrics, e.g. `oip_http`.
+        error_body: the protocol's way to put an error.
+        measures: whether the call counts as an inference (health and metadata do not).
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        edge: Edge,
+        *,
+        protocol: str,
+        error_body: Callable[[Exception], bytes],
+        measures: bool = True,
+    ) -> None:
+        self._handler = handler
+        self._edge = edge
+        self._protocol = protocol
+        self._error_body = error_body
+        self._measures = measures
+        self.__doc__ = handler.__doc__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        measurement = self._edge.measured.start(self._protocol)
+        try:
+            if self._measures:
+                with measurement:
+                    reply = await self._reply(scope, receive, measurement)
+            else:
+                reply = await self._reply(scope, receive, measurement)
+        except InferwayError as error:
+            reply = self._problem(error)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: a caller gets an answer
+            _log.exception("request_failed", protocol=self._protocol, path=scope["path"])
+            reply = self._problem(error)
+        await _send(send, reply)
+
+    async def _reply(self, scope: Scope, receive: Receive, measurement: Measurement) -> HttpReply:
+        headers = dict(scope["headers"])
+        path = scope.get("path_params", {})
+        measurement.asks(path.get("model", ""), path.get("version", ""))
+        timeout_seconds = _timeout_seconds(headers)
+        body = await read_body(receive, headers, self._edge.max_request_bytes)
+        call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds)
+        return await self._handler(call)
+
+    def _problem(self, error: Exception) -> HttpReply:
+        return HttpReply(self._error_body(error), http_status(error), headers=http_headers(error))
+
+
+class Routes:
+    """Collects one protocol's routes.
+
+    Args:
+        edge: the gateway.
+        protocol: label of the metrics.
+        error_body: the protocol's way to put an error.
+    """
+
+    def __init__(self, edge: Edge, protocol: str, error_body: Callable[[Exception], bytes]) -> None:
+        self._edge = edge
+        self._protocol = protocol
+        self._error_body = error_body
+        self.routes: list[Route] = []
+
+    def add(self, method: str, path: str, handler: Handler, *, measures: bool = False) -> None:
+        """One route; `measures` for those that infer."""
+        endpoint = HttpEndpoint(
+            handler, self._edge, protocol=self._protocol, error_body=self._error_body, measures=measures
+        )
+        self.routes.append(Route(path, endpoint, methods=method.split(",")))
+
+
+def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
+    value = headers.get(b"x-request-timeout-ms")
+    if value is None:
+        return None
+    try:
+        milliseconds = float(value)
+    except ValueError:
+        milliseconds = 0.0
+    if not 0 < milliseconds < float("inf"):
+        text = value.decode("latin-1")
+        raise MalformedBody(f"X-Request-Timeout-Ms: expected a positive number of milliseconds, got '{text}'")
+    return milliseconds / 1000
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """The body, expanded if it is compressed.
+
+    Raises:
+        BodyTooLarge: over `limit` bytes, as sent or once expanded.
+        MalformedBody: an encoding that is unknown or broken, or a caller that left in the middle.
+    """
+    length = headers.get(b"content-length", b"0")
+    received = int(length) if length.isdigit() and int(length) > limit else 0
+    chunks: list[bytes] = []
+    size = 0
+    while size <= limit and not received:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBody("the caller closed the connection before the body was complete")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    if received or size > limit:
+        await _drain(receive, limit)
+        raise BodyTooLarge(limit)
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    return body if encoding in {"", "identity"} else _expand(body, encoding, limit)
+
+
+async def _drain(receive: Receive, limit: int) -> None:
+    left = limit * DRAIN_FACTOR
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        _log.info("body_not_drained", limit_bytes=limit)
+
+
+def _expand(body: bytes, encoding: str, limit: int) -> bytes:
+    if encoding not in _WINDOW_BITS:
+        raise MalformedBody(f"Content-Encoding: expected gzip, deflate or identity, got '{encoding}'")
+    failure: zlib.error | None = None
+    for window_bits in _WINDOW_BITS[encoding]:
+        expander = zlib.decompressobj(window_bits)
+        try:
+            # One byte over the limit is enough to know, and bounds what a bomb can make us hold.
+            expanded = expander.decompress(body, limit + 1)
+        except zlib.error as error:
+            failure = error
+            continue
+        if len(expanded) > limit:
+            raise BodyTooLarge(limit)
+        if not expander.eof:
+            raise MalformedBody(f"the {encoding} body is cut short")
+        return expanded
+    raise MalformedBody(f"the body is not valid {encoding}: {failure}")
+
+
+async def _send(send: Send, reply: HttpReply) -> None:
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", str(len(reply.body)).encode()),
+        *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,218 @@
+"""All configuration: `inferway.yaml`, with overrides from the environment.
+
+Every section is frozen and refuses unknown keys. `INFERWAY_SERVER__HTTP_PORT=9000` overrides
+`server.http_port`: two underscores go one level down. Contracts are not here: they live in each
+`models/<name>/model.yaml`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from gateway.configuration import load
+from gateway.contract import Contract, Name, Section, Version
+
+ENVIRONMENT_PREFIX = "INFERWAY_"
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _is_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("an address is host:port, for example 127.0.0.1:8001")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+
+
+class ServerSettings(Section):
+    """Where the gateway listens, and how much it takes."""
+
+    host: str = "127.0.0.1"
+    http_port: Port = 8080
+    grpc_port: Port = 8081
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8082
+    max_request_bytes: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
+    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+
+
+class LogSettings(Section):
+    """Structured logs on standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class RedisSettings(Section):
+    """The shared cache tier. Without `url` there is none, and the memory tier stands alone."""
+
+    url: str = ""
+    timeout_seconds: Seconds = 0.1
+    retry_after_seconds: Seconds = 1.0
+
+
+class CacheSettings(Section):
+    """The response cache; which models use it is for their `model.yaml` to say."""
+
+    memory_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
+    redis: RedisSettings = RedisSettings()
+
+
+class RetrySettings(Section):
+    """Retries of attempts that failed at one endpoint, at another one.
+
+    Attributes:
+        max_attempts: attempts a request, the first included.
+        budget_ratio: retries for each request of live traffic.
+        budget_floor_per_second: retries a second that are always allowed.
+    """
+
+    max_attempts: Annotated[int, Field(ge=1)] = 4
+    budget_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
+    budget_floor_per_second: Annotated[float, Field(ge=0)] = 10.0
+
+
+class BalancingSettings(Section):
+    """Choice of endpoints, and their health.
+
+    Attributes:
+        attempt_timeout_seconds: how long one attempt may take, so that a hang is retried elsewhere.
+        latency_decay_seconds: how fast a peak of latency is forgotten.
+        consecutive_failures: how many in a row eject an endpoint.
+        ejection_seconds: the first ejection's length; each further one doubles it.
+        max_ejection_seconds: where doubling ends.
+        ready_interval_seconds: how often readiness is asked.
+        ready_timeout_seconds: how long an endpoint may take to say that it is ready.
+    """
+
+    attempt_timeout_seconds: Seconds = 2.5
+    latency_decay_seconds: Seconds = 10.0
+    consecutive_failures: Annotated[int, Field(ge=1)] = 3
+    ejection_seconds: Seconds = 1.0
+    max_ejection_seconds: Seconds = 30.0
+    ready_interval_seconds: Seconds = 0.5
+    ready_timeout_seconds: Seconds = 1.0
+
+
+class EndpointSettings(Section):
+    """One address of one backend replica.
+
+    Attributes:
+        backend: the kind of server; `onnxruntime` runs inside the gateway and has no address.
+        address: its gRPC address.
+        management_address: TorchServe's management gRPC address, which knows whether workers are ready.
+        threads: for `onnxruntime`: threads of one inference.
+    """
+
+    backend: Literal["torchserve", "triton", "tfserving", "onnxruntime"]
+    address: Address | None = None
+    management_address: Address | None = None
+    threads: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.backend == "onnxruntime") is (self.address is not None):
+            raise ValueError("every backend but onnxruntime needs an address, and onnxruntime has none")
+        if (self.backend == "torchserve") is (self.management_address is None):
+            raise ValueError("torchserve needs management_address, and no other backend has one")
+        return self
+
+
+class PoolSettings(Section):
+    """The endpoints that serve a model.
+
+    Attributes:
+        model: the model's name.
+        versions: the versions that they serve; empty means all of the model.
+        variant: the variant that they serve.
+        endpoints: names of endpoints, of any mixture of backends.
+    """
+
+    model: Name
+    versions: tuple[Version, ...] = ()
+    variant: Name = "fp32"
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class PassthroughSettings(Section):
+    """A model without a contract: bytes go to TorchServe and back unchanged, and are never cached."""
+
+    model: Name
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Settings(Section):
+    """The whole of `inferway.yaml`."""
+
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    cache: CacheSettings = CacheSettings()
+    retry: RetrySettings = RetrySettings()
+    balancing: BalancingSettings = BalancingSettings()
+    models: tuple[str, ...] = ()
+    endpoints: Mapping[Name, EndpointSettings] = {}
+    pools: tuple[PoolSettings, ...] = ()
+    passthrough: tuple[PassthroughSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        used = {name: f"pool of '{pool.model}'" for pool in self.pools for name in pool.endpoints}
+        used |= {name: f"passthrough of '{p.model}'" for p in self.passthrough for name in p.endpoints}
+        for name, where in used.items():
+            if name not in self.endpoints:
+                raise ValueError(f"{where} names endpoint '{name}', which is not among endpoints")
+        for entry in self.passthrough:
+            for name in entry.endpoints:
+                if self.endpoints[name].backend != "torchserve":
+                    raise ValueError(f"passthrough of '{entry.model}': endpoint '{name}' is not torchserve")
+        return self
+
+
+def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check `inferway.yaml`.
+
+    Args:
+        path: the file.
+        environment: overrides; the process's own by default.
+
+    Raises:
+        ConfigurationError: with file, line and what is expected there.
+    """
+    return load(Settings, path, overrides=_overrides(os.environ if environment is None else environment))
+
+
+def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
+    """The contract of every model folder that the settings name, relative to `root`.
+
+    Raises:
+        ConfigurationError: with file, line and what is expected there.
+    """
+    contracts = {}
+    for name in settings.models:
+        folder = root / name
+        contract = load(Contract, folder / "model.yaml")
+        contract._folder = folder  # noqa: SLF001 - where it was read from is no part of the file
+        contracts[contract.name] = contract
+    return contracts
+
+
+def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`INFERWAY_A__B=value` as nested mappings; values are read as YAML reads them."""
+    nested: dict[str, Any] = {}
+    for name, value in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *parents, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        section = nested
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = yaml.safe_load(value)
+    return nested

@@ -1,0 +1,52 @@
+"""Resolved: a client's words become one concrete version and variant, and the request is checked.
+
+Outside of every cache, because the content key must name what will answer: a request for the default version
+is the same as one that spells that version, and never the same as one after the default has moved. What does
+not fit the contract ends here and costs no backend call.
+"""
+
+from dataclasses import replace
+
+from gateway.caching.content_key import content_key
+from gateway.catalog import Catalog
+from gateway.chain import Infer
+from gateway.inference import InferRequest, InferResponse
+
+
+class Resolved:
+    """Picks version and variant, checks the tensors, sets the content key; returns the caller's own `id`.
+
+    Args:
+        call_next: what it wraps.
+        catalog: the models.
+    """
+
+    def __init__(self, call_next: Infer, *, catalog: Catalog) -> None:
+        self._call_next = call_next
+        self._catalog = catalog
+        self._digests = {
+            (contract.name, version, variant): contract.build_digest(version, variant)
+            for contract in catalog.contracts.values()
+            for version, spec in contract.versions.items()
+            for variant in spec.variants
+        }
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            NotFound: no such model, version, label or variant.
+            InvalidTensor: a tensor does not fit the contract.
+        """
+        if request.model in self._catalog.passthrough:
+            return await self._call_next(request)
+        contract = self._catalog.contract(request.model)
+        version = self._catalog.version(request.model, version=request.version, label=request.label)
+        variant = self._catalog.variant(request.model, version, request.variant)
+        contract.check(request)
+        resolved = replace(request, version=version, variant=variant)
+        if contract.cache.enabled:
+            key = content_key(resolved, self._digests[request.model, version, variant])
+            resolved = replace(resolved, key=key)
+        response = await self._call_next(resolved)
+        return replace(response, id=request.id)

@@ -1,0 +1,75 @@
+"""Retry: what failed at one endpoint is tried at another, within a budget.
+
+Outside of Routed and Balancer: a second attempt picks again, never the endpoint that failed. Inside of the
+caches and of SingleFlight: one flight retries once for all who wait.
+"""
+
+import time
+from collections.abc import Callable
+
+from gateway.balancing.retry_budget import RetryBudget
+from gateway.chain import Infer
+from gateway.errors import EndpointFailure, Unavailable
+from gateway.inference import InferRequest, InferResponse
+from gateway.metrics import Metrics
+
+
+class Retry:
+    """Tries again after an `EndpointFailure`.
+
+    Args:
+        call_next: what it wraps.
+        budget: what retries are paid from; an attempt that was never sent is free.
+        max_attempts: attempts a request, the first included.
+        metrics: counts retries.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        call_next: Infer,
+        *,
+        budget: RetryBudget,
+        max_attempts: int,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call_next = call_next
+        self._budget = budget
+        self._max_attempts = max_attempts
+        self._retries = metrics.retries
+        self._clock = clock
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            Unavailable: every attempt failed, or the budget was spent; its text has the last failure's.
+        """
+        self._budget.deposit(self._clock())
+        attempts = 1
+        failure: EndpointFailure | None = None
+        while True:
+            try:
+                return await self._call_next(request)
+            except EndpointFailure as error:
+                failure = error
+                if attempts >= self._max_attempts or not self._may_retry(request, error):
+                    raise self._unavailable(request, attempts, error) from error
+                request = request.without(error.endpoint)
+                attempts += 1
+            except Unavailable as error:
+                if failure is None:
+                    raise
+                raise self._unavailable(request, attempts - 1, failure) from error
+
+    def _may_retry(self, request: InferRequest, error: EndpointFailure) -> bool:
+        now = self._clock()
+        if now >= request.deadline:
+            return False
+        allowed = not error.was_sent or self._budget.withdraw(now)
+        self._retries.labels(request.model, "sent" if allowed else "refused").inc()
+        return allowed
+
+    def _unavailable(self, request: InferRequest, attempts: int, failure: EndpointFailure) -> Unavailable:
+        return Unavailable(f"model '{request.model}': {attempts} attempts failed, the last: {failure}")

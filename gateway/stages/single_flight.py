@@ -1,0 +1,96 @@
+"""SingleFlight: identical requests in flight cost one inference.
+
+Inside of the memory tier, so that a hit costs no task; outside of Redis, so that one look-up serves all who
+wait. The flight is a task of its own: a waiter that leaves (its deadline, its connection) takes nothing from
+the others, and the flight ends with its last waiter.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from gateway.chain import Infer
+from gateway.contract import Contract
+from gateway.errors import DeadlineExceeded
+from gateway.inference import InferRequest, InferResponse
+from gateway.metrics import Metrics
+
+
+@dataclass(slots=True)
+class _Flight:
+    task: asyncio.Task[InferResponse]
+    waiters: int = 0
+
+
+class SingleFlight:
+    """Joins a request to the flight of an identical one.
+
+    Args:
+        call_next: what it wraps.
+        contracts: by model name.
+        metrics: counts who joined (tier `shared`).
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        call_next: Infer,
+        *,
+        contracts: Mapping[str, Contract],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call_next = call_next
+        self._clock = clock
+        self._flights: dict[bytes, _Flight] = {}
+        self._joined = {name: metrics.lookups.labels(name, "shared", "hit") for name in contracts}
+        self._started = {name: metrics.lookups.labels(name, "shared", "miss") for name in contracts}
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            DeadlineExceeded: this waiter's own deadline passed; the flight goes on for the others.
+        """
+        if not request.key:
+            return await self._call_next(request)
+        flight = self._flights.get(request.key)
+        joined = flight is not None
+        if flight is None:
+            flight = self._start(request)
+        (self._joined if joined else self._started)[request.model].inc()
+        flight.waiters += 1
+        try:
+            async with asyncio.timeout(request.deadline - self._clock()) as timeout:
+                response = await asyncio.shield(flight.task)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
+            raise
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters:
+                self._end(request.key, flight)
+        return replace(response, cache="shared") if joined else response
+
+    def _start(self, request: InferRequest) -> _Flight:
+        # Every waiter leaves at its own deadline and the last one ends the flight: it needs none of its own,
+        # and so runs to the latest of its waiters.
+        task = asyncio.create_task(self._fly(replace(request, deadline=math.inf, id="")))
+        flight = self._flights[request.key] = _Flight(task)
+        task.add_done_callback(lambda _: self._end(request.key, flight))
+        return flight
+
+    async def _fly(self, request: InferRequest) -> InferResponse:
+        return await self._call_next(request)
+
+    def _end(self, key: bytes, flight: _Flight) -> None:
+        """Let nobody join any more, and stop what nobody waits for."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if not flight.task.done():
+            flight.task.cancel()
+        elif not flight.task.cancelled():
+            flight.task.exception()  # seen, also when every waiter had left before

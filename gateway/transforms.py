@@ -1,0 +1,38 @@
+"""Loads a model's `transform.py`: the one code that turns bytes into tensors and tensors into an answer."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Transform(Protocol):
+    """The functions of a `transform.py`."""
+
+    def to_inputs(self, payload: bytes) -> Mapping[str, NDArray[np.generic]]:
+        """The input tensors of one item, without the batch axis.
+
+        Raises:
+            ValueError: the payload is not what the model takes; the text is fit for the caller.
+        """
+        ...
+
+    def to_answer(self, outputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, Any]:
+        """What one item's outputs (without the batch axis) mean: `{label: probability}`."""
+        ...
+
+
+def load_transform(folder: Path) -> Transform | None:
+    """The transform of the model in `folder`, or None when it has none."""
+    path = folder / "transform.py"
+    if not path.exists():
+        return None
+    spec = importlib.util.spec_from_file_location(f"inferway_transform_{folder.name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast("Transform", module)

@@ -1,0 +1,1 @@
+"""The models: one folder each, with the same file set, and what builds them for every backend."""

@@ -1,0 +1,1 @@
+"""Which digit a 28x28 grayscale image shows."""

@@ -1,0 +1,1 @@
+"""What is deployed behind the gateway: one folder per backend."""

@@ -1,0 +1,1 @@
+"""TensorFlow Serving: the real server in containers, a wire-compatible stand-in without them."""

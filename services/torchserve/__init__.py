@@ -1,0 +1,1 @@
+"""TorchServe: the handler that runs in its workers, its configuration, and its local start."""
