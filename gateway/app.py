@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
+from typing import Self
 
 import grpc
 from fastapi import FastAPI
@@ -79,7 +80,7 @@ class Gateway:
         modules = (oip_grpc, tfserving_grpc, torchserve_grpc)
         return [handler for module in modules for handler in module.handlers(self.edge)]
 
-    async def __aenter__(self) -> "Gateway":
+    async def __aenter__(self) -> Self:
         await self._health.start((key, pool.endpoints) for key, pool in self.pools.items())
         if self._redis is not None:
             self._pinging = asyncio.create_task(_keep_pinging(self._redis))
@@ -213,9 +214,7 @@ def _pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> di
         contract = contracts.get(pool.model)
         if contract is None:
             known = ", ".join(sorted(contracts)) or "none"
-            raise ConfigurationError(
-                f"pools: no folder of `models` has model '{pool.model}' (they have: {known})"
-            )
+            raise ConfigurationError(f"pools: `models` has no model '{pool.model}' (it has: {known})")
         for version in pool.versions or contract.versions:
             spec = contract.versions.get(version)
             if spec is None or pool.variant not in spec.variants:

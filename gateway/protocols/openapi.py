@@ -36,7 +36,9 @@ def _operations(route: Route) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in route.param_convertors
     ]
-    body = {"requestBody": {"content": {"application/octet-stream": {}, "application/json": {}}}}
+    body: dict[str, Any] = {
+        "requestBody": {"content": {"application/octet-stream": {}, "application/json": {}}}
+    }
     return {
         method.lower(): {
             "summary": summary,

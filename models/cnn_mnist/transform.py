@@ -52,7 +52,8 @@ def to_inputs(payload: bytes) -> dict[str, NDArray[np.float32]]:
     try:
         pixels = _pixels(image)
     except Exception as error:  # as above, in the pixel data
-        raise ValueError(f"image: the {image.format} file is broken: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"image: the {image.format} file is broken: {reason}") from error
     return {"image": scaled(pixels)}
 
 
@@ -81,17 +82,19 @@ def _gray(image: Image.Image) -> NDArray[np.float32]:
     values = np.asarray(image.convert("L"), np.float32)
     if image.mode == "L":
         return values
-    opacity = np.asarray(image.getchannel("A"), np.float32) / WHITE
+    opacity = np.asarray(image.getchannel("A"), np.float32) / np.float32(WHITE)
     # what is transparent becomes the paper that the strokes stand out from
     is_light = float((values * opacity).sum()) >= MIDDLE * float(opacity.sum())
-    return values * opacity + (0 if is_light else WHITE) * (1 - opacity)
+    paper = np.float32(0 if is_light else WHITE)
+    return values * opacity + paper * (1 - opacity)
 
 
 def _ink(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each pixel differs from the paper, in the direction of ink: 0 is paper."""
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    paper = np.median(border)
-    return np.clip(gray - paper if paper < MIDDLE else paper - gray, 0, None)
+    paper = np.float32(np.median(border))
+    ink: NDArray[np.float32] = gray - paper if paper < MIDDLE else paper - gray
+    return ink.clip(0)
 
 
 def _centred(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -106,7 +109,7 @@ def _centred(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
     longest = max(digit.shape)
     height, width = (max(1, round(side * DIGIT_SIDE / longest)) for side in digit.shape)
     small = np.asarray(Image.fromarray(digit).resize((width, height), Image.Resampling.BILINEAR))
-    small = small * (WHITE / small.max())
+    small = small * (WHITE / small.max())  # thin strokes fade when they shrink
     mass = small.sum()
     top = SIDE / 2 - (small.sum(1) @ (np.arange(height) + 0.5)) / mass
     left = SIDE / 2 - (small.sum(0) @ (np.arange(width) + 0.5)) / mass

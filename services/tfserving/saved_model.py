@@ -1,7 +1,7 @@
 """One loaded SavedModel: what it says about itself, and Predict.
 
-It runs as in the real server: a TensorFlow session over the graph that the loader restores, fed and fetched by
-the tensor names of a signature. Checks and their words are those of tensorflow_serving/servables/tensorflow/
+It runs as in the real server: a TensorFlow session over the graph that the loader restores, fed and fetched
+by tensor names of a signature. Checks and their words are those of tensorflow_serving/servables/tensorflow/
 predict_util.cc and tensorflow/cc/saved_model/util.cc; what fails inside the graph has TensorFlow's own text.
 """
 
