@@ -150,7 +150,7 @@ def _chain(
     pools: Mapping[PoolKey, Balancer],
     redis: RedisStore | None,
 ) -> Infer:
-    """The stages in the order in which a request meets them; each one's docstring says why it stands there."""
+    """The stages in the order in which a request meets them; the docstring of each says why there."""
     contracts = catalog.contracts
     memory = MemoryStore(settings.cache.memory_bytes)
     metrics.cache_bytes.set_function(lambda: memory.size_bytes)

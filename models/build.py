@@ -101,21 +101,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="the output folder (build/models)")
     parser.add_argument("--force", action="store_true", help="build also what has not changed")
     options = parser.parse_args(argv)
+    out = options.out.resolve()  # the exporters run elsewhere
     failures = 0
     wanted = set()
     for name in options.model or known:
         try:
             for artifact in of_model(MODELS / name):
                 wanted.add(artifact.path)
-                failures += not _attempt(artifact, options.out, options.force)
+                failures += not _attempt(artifact, out, options.force)
         except BuildError as error:
             failures += 1
             _complain(name, error)
     if not options.model and not failures:
-        remove_unwanted(options.out, wanted)
-    config = options.out / "tfserving" / "models.config"
+        remove_unwanted(out, wanted)
+    config = out / "tfserving" / "models.config"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(models_config(options.out))
+    config.write_text(models_config(out))
     return 1 if failures else 0
 
 

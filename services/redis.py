@@ -6,10 +6,13 @@ from pathlib import Path
 
 from services.launch import Launch, LaunchError
 
+PORT = 6379
 PROBE_SECONDS = 1.0
 
 
-def launch(*, run_dir: Path, port: int = 6379, host: str = "127.0.0.1", max_memory_bytes: int = 2**28) -> Launch:
+def launch(
+    *, run_dir: Path, port: int = PORT, host: str = "127.0.0.1", max_memory_bytes: int = 256 * 1024 * 1024
+) -> Launch:
     """Say how to start Redis: nothing is written to disk, and at its limit the least recently used goes.
 
     Args:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import grpc
 
 from gateway.backends import engine_model_name
+from gateway.backends.grpc_channel import open_channel, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -38,22 +39,7 @@ SIGNATURE = "serving_default"
 """What the export of every model names its one signature."""
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell its models' status within this is not ready."""
-NEVER_SENT = (
-    "failed to connect",
-    "connection refused",
-    "connect failed",
-    "name resolution",
-    "dns resolution",
-)
-"""What gRPC's UNAVAILABLE says when there was no connection; otherwise the request may have arrived."""
 TOO_LARGE = "message larger than max"
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    # By default gRPC waits up to two minutes before it tries a dead address again.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 
 _Predict = grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]
 _GetModelStatus = grpc.aio.UnaryUnaryMultiCallable[GetModelStatusRequest, GetModelStatusResponse]
@@ -118,10 +104,7 @@ class TFServing:
     def _calls(self) -> tuple[_Predict, _GetModelStatus]:
         """Both calls on the one channel; opened by the first use, since it belongs to the loop of then."""
         if self._bound is None:
-            channel = grpc.aio.insecure_channel(
-                self._address,
-                options=(*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", self._max_bytes)),
-            )
+            channel = open_channel(self._address, max_request_bytes=self._max_bytes)
             self._channel = channel
             self._bound = (
                 channel.unary_unary(
@@ -190,7 +173,7 @@ def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
             return RejectedByBackend(text)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return EndpointFailed(message) if TOO_LARGE in text.lower() else EndpointBusy(message)
-        case grpc.StatusCode.UNAVAILABLE if any(words in text.lower() for words in NEVER_SENT):
+        case _ if was_never_sent(error):
             return EndpointUnreachable(message)
         case _:
             return EndpointFailed(message)

@@ -1,7 +1,7 @@
 """What OIP says about the server and its models, as plain dicts: JSON for REST, `ParseDict` for gRPC.
 
-Keys, order and datatypes are Triton's (https://github.com/triton-inference-server/server, docs/protocol), so that
-its clients find what they look for. What a gateway cannot know is left out or 0, as each function says.
+Keys, order and datatypes are Triton's (https://github.com/triton-inference-server/server, docs/protocol), so
+that its clients find what they look for. What a gateway cannot know is left out or 0, as each function says.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from gateway.stages.measured import OK
 
 SERVER_NAME = "inferway"
 PLATFORM = "inferway"
-"""The `platform` and `backend` of every model: a pool mixes engines, so that no engine's name would be true."""
+"""The `platform` and `backend` of every model: a pool mixes engines, so no engine's name would be true."""
 
 EXTENSIONS = ("classification", "model_configuration", "binary_tensor_data", "parameters", "statistics")
-"""Triton's extensions that work in full. `model_repository` is not among them: of it, only the index is served."""
+"""Triton's extensions that work in full. Of `model_repository` only the index does, so it is not here."""
 
 
 def server_metadata() -> dict[str, Any]:
@@ -81,13 +81,13 @@ def model_statistics(edge: Edge, model: str = "", version: str = "") -> dict[str
 
     Counts and times are those of `/metrics`, since the gateway started:
 
-    - `success`, `fail`: requests over every protocol, with the time that the client saw. A failure that named no
-      version, or one that is not there, counts for the default one.
+    - `success`, `fail`: requests over every protocol, with the time that the client saw. A failure that named
+      no version, or one that is not there, counts for the default one.
     - `compute_infer`: attempts at endpoints that ended well, with their time; their number is also
       `execution_count` and `inference_count` (requests: Triton would count a batch of 8 as 8).
-    - `cache_hit`: successes without an inference of their own (a cache, or another request's flight); no time.
+    - `cache_hit`: successes without an inference of their own (a cache, another request's flight); no time.
     - `cache_miss`: those with one; no time.
-    - `queue`, `compute_input`, `compute_output`: 0, since the gateway has no queue and does not time the copies apart.
+    - `queue`, `compute_input`, `compute_output`: 0: there is no queue, and copies are not timed apart.
     - `last_inference`: 0, not kept.
 
     Raises:
@@ -96,11 +96,11 @@ def model_statistics(edge: Edge, model: str = "", version: str = "") -> dict[str
     """
     catalog = edge.catalog
     names = [model] if model else sorted(catalog.contracts)
-    stats = []
+    stats: list[dict[str, Any]] = []
     for name in names:
         contract = _contract(catalog, name, version)
-        for each in [version] if version else sorted(contract.versions, key=int):
-            stats.append(_version_statistics(edge, contract, each))
+        versions = [version] if version else sorted(contract.versions, key=int)
+        stats.extend(_version_statistics(edge, contract, each) for each in versions)
     return {"model_stats": stats}
 
 

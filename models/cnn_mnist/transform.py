@@ -86,7 +86,8 @@ def _gray(image: Image.Image) -> NDArray[np.float32]:
     # what is transparent becomes the paper that the strokes stand out from
     is_light = float((values * opacity).sum()) >= MIDDLE * float(opacity.sum())
     paper = np.float32(0 if is_light else WHITE)
-    return values * opacity + paper * (1 - opacity)
+    on_paper: NDArray[np.float32] = values * opacity + paper * (1 - opacity)
+    return on_paper
 
 
 def _ink(gray: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -94,7 +95,7 @@ def _ink(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
     paper = np.float32(np.median(border))
     ink: NDArray[np.float32] = gray - paper if paper < MIDDLE else paper - gray
-    return ink.clip(0)
+    return np.maximum(ink, np.float32(0))
 
 
 def _centred(ink: NDArray[np.float32]) -> NDArray[np.uint8]:

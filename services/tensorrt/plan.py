@@ -1,10 +1,10 @@
 """Builds a TensorRT plan from an ONNX file: `python -m services.tensorrt.plan --help`.
 
 The precision is the network's own ("strongly typed"): an fp32 file gives an fp32 plan, an fp16 file an fp16
-one, and a file with QuantizeLinear/DequantizeLinear pairs an int8 one. A plan fits only the TensorRT release and
-the kind of GPU that built it, so this runs on the target, in the image that will serve it.
+one, and a file with QuantizeLinear/DequantizeLinear pairs an int8 one. A plan fits only the TensorRT release
+and the kind of GPU that built it, so this runs on the target, in the image that will serve it.
 
-The same code drives `tensorrt` and `tensorrt_rtx_bindings`, whose builders have one interface.
+The same code drives TensorRT and TensorRT-RTX, whose builders have one interface.
 API: https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/
 """
 
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-MODULES = ("tensorrt", "tensorrt_rtx_bindings")
+MODULES = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx_bindings")
+"""The full package, its bindings alone (which use the libraries of the image), and TensorRT-RTX."""
 
 
 class PlanError(RuntimeError):
@@ -38,7 +39,7 @@ def build(onnx: Path, plan: Path, *, max_batch_size: int, module: str | None = N
         raise PlanError(f"{onnx} does not exist")
     trt = _load(module)
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    builder = _builder(trt, logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
@@ -60,6 +61,13 @@ def _load(module: str | None) -> Any:
         except ImportError as error:
             reason = error
     raise PlanError(f"no TensorRT in this Python: {reason}")
+
+
+def _builder(trt: Any, logger: Any) -> Any:
+    try:
+        return trt.Builder(logger)
+    except TypeError as error:  # how the bindings say that the library gave them none
+        raise PlanError("TensorRT cannot start here: is there a GPU and its driver?") from error
 
 
 def _strongly_typed(trt: Any) -> int:

@@ -1,8 +1,8 @@
 """Renders Triton's model repository from a model's contract: `python -m services.tensorrt.repository --help`.
 
 One template serves every place: platform `python` (any machine; `onnx_model.py` runs ONNX Runtime),
-`onnxruntime` (NVIDIA's image without a GPU) and `tensorrt_plan` (NVIDIA's image on a GPU; the plan is built on
-the spot, since it fits only the GPU and the TensorRT that built it). What is written:
+`onnxruntime` (NVIDIA's image without a GPU), `tensorrt_plan` (NVIDIA's image on a GPU; the plan is built on
+the spot, since it fits only the GPU and the TensorRT that built it). It writes:
 
     OUT/cnn_mnist/                 one folder a variant: `cnn_mnist` for fp32, else `cnn_mnist-<variant>`
         config.pbtxt

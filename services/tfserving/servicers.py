@@ -163,7 +163,9 @@ def _find(servables: Servables[SavedModel], spec: ModelSpec) -> tuple[int, Saved
     return servables.find(spec.name, number, spec.version_label)
 
 
-def _unary(call: Callable[[Any, grpc.ServicerContext], Any], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def _unary(
+    call: Callable[[Any, grpc.ServicerContext], Any], request: Any
+) -> "grpc.RpcMethodHandler[Any, Any]":
     """A method whose ServingErrors are the call's status."""
 
     def answer(message: Any, context: grpc.ServicerContext) -> Any:

@@ -1,0 +1,137 @@
+# What a developer and CI do here; `make help` lists it. Each service has an environment of its own in .venvs/, made
+# once and again when its requirements change.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+STACK ?= embedded
+JOBS ?= 2
+
+GATEWAY := .venvs/gateway/bin/python
+DEV := .venvs/dev/bin
+ENGINES := env-torchserve env-tensorflow env-triton
+PROMETHEUS := deploy/prometheus
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- run
+
+.PHONY: up down status load
+up: env-gateway $(if $(filter full,$(STACK)),engines) ## Start the gateway with its embedded engine; STACK=full: with every engine, Redis and Prometheus
+	@$(GATEWAY) -m services.local up --stack $(STACK)
+
+down: ## Stop all that `make up` started
+	@if [ -x $(GATEWAY) ]; then $(GATEWAY) -m services.local down; else echo "nothing was running"; fi
+
+status: ## What runs, where, and what was skipped and why
+	@if [ -x $(GATEWAY) ]; then $(GATEWAY) -m services.local status; else echo "nothing was started: \`make up\` does it"; fi
+
+USERS ?= 32
+RATE ?= 32
+TIME ?= 30s
+HTTP ?= http://127.0.0.1:8080
+GRPC ?= 127.0.0.1:8081
+load: env-loadtests ## Send digits to a running gateway; USERS, RATE (started a second), TIME, HTTP and GRPC say how many and where
+	@mkdir -p build/load
+	@GRPC_ADDRESS=$(GRPC) .venvs/loadtests/bin/locust -f loadtests/locustfile.py --headless --only-summary --loglevel WARNING \
+		--host $(HTTP) --users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) --csv build/load/load --html build/load/load.html
+	@echo "report: build/load/load.html, figures: build/load/load_stats.csv"
+
+# --- check
+
+.PHONY: test lint format
+test: packages lint environments models ## All that CI runs: lint, every environment, the models, every test
+	@echo "==> pytest"
+	@$(DEV)/python -m pytest
+
+lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' rules
+	@echo "==> lint"
+	@$(DEV)/ruff check --quiet .
+	@$(DEV)/ruff format --check --quiet . || { echo "not formatted: run \`make format\`" >&2; exit 1; }
+	@$(DEV)/mypy --no-error-summary gateway services models tests
+	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python loadtests
+	@PYTHONPATH=. $(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@promtool check config $(PROMETHEUS)/prometheus.yml > /dev/null
+	@promtool test rules $(PROMETHEUS)/rules_test.yml > build/promtool.log || { cat build/promtool.log; exit 1; }
+
+format: env-dev ## Format, and mend what can be mended
+	@$(DEV)/ruff format --quiet .
+	@$(DEV)/ruff check --fix --quiet .
+
+# --- build
+
+.PHONY: models protos clean packages engines environments
+models: env-gateway env-torchserve env-tensorflow ## Export every model to each engine's native format, in build/models
+	@echo "==> models"
+	@$(GATEWAY) -m models.build
+
+protos: env-dev ## Generate services/protocol/*_pb2.py from the .proto files
+	@$(DEV)/python -m services.protocol.generate
+
+clean: down ## Remove what was built, except environments; ALL=1: those too
+	@rm -rf build run *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venvs/*' -prune -exec rm -rf {} +
+	@$(if $(ALL),rm -rf .venvs)
+
+packages:
+	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus java=openjdk-17-jre-headless
+
+# What STACK=full needs. A part that cannot be made is skipped by `up`, so the rest goes on.
+engines: env-gateway
+	@$(MAKE) -k -j$(JOBS) packages $(ENGINES) || echo "going on without what could not be made (above)"
+	@$(GATEWAY) -m models.build || echo "going on without what could not be built (above)"
+
+environments:
+	@$(MAKE) -j$(JOBS) env-gateway env-dev env-loadtests env-tensorrt $(ENGINES)
+
+# --- environments: env-NAME makes .venvs/NAME
+
+ENVIRONMENTS := env-gateway env-dev env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests
+.PHONY: $(ENVIRONMENTS)
+$(ENVIRONMENTS): env-%: .venvs/%/.ready
+
+# $(call install,PIP ARGUMENTS) into the environment of the target, made first if need be. pip is the one of $(PYTHON),
+# so that neither ensurepip nor a pip in each environment is needed.
+define install
+@mkdir -p $(@D) && echo "==> $(@D) ..."
+@$(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	echo "$(PYTHON) is older than 3.11 or has no pip: apt-get install python3-pip, or name another by PYTHON=..." >&2; exit 1; }
+@$(PYTHON) -m venv --without-pip $(@D)
+@$(PYTHON) -m pip --python $(@D)/bin/python install -qq $(1) && echo "    $(@D) is ready after $$SECONDS s"
+endef
+
+.venvs/gateway/.ready: pyproject.toml constraints.txt
+	$(call install,-c constraints.txt -e .)
+	@touch $@
+
+# after the gateway's: both write the project's metadata beside pyproject.toml
+.venvs/dev/.ready: pyproject.toml constraints.txt | .venvs/gateway/.ready
+	$(call install,-c constraints.txt -e '.[dev]')
+	@touch $@
+
+.venvs/torchserve/.ready: requirements/models.txt requirements/torchserve.txt
+	$(call install,-r requirements/models.txt)
+	@touch $@
+
+# tensorflow-serving-api asks for `tensorflow`, whose place tensorflow-cpu takes
+.venvs/tensorflow/.ready: requirements/tensorflow.txt
+	$(call install,-r requirements/tensorflow.txt)
+	@$(PYTHON) -m pip --python $(@D)/bin/python install -qq --no-deps tensorflow-serving-api==2.21.0
+	@touch $@
+
+.venvs/triton/.ready: requirements/triton.txt
+	$(call install,-r requirements/triton.txt)
+	@touch $@
+
+.venvs/tensorrt/.ready: requirements/tensorrt.txt
+	$(call install,-r requirements/tensorrt.txt)
+	@touch $@
+
+.venvs/loadtests/.ready: requirements/loadtests.txt constraints.txt
+	$(call install,-r requirements/loadtests.txt)
+	@touch $@

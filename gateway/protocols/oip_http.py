@@ -1,0 +1,168 @@
+"""The Open Inference Protocol over REST, with Triton's extensions.
+
+Specification: https://github.com/kserve/open-inference-protocol (inference_rest); extensions: Triton's
+docs/protocol (`binary_data`, `classification`, `model_configuration`, `statistics`, `parameters`, and of
+`model_repository` the index). Where Triton 2.51 and the specification differ, the specification holds:
+`binary_data_output` is the default of listed outputs too, and a wrong request is a 400 where Triton answers 500.
+"""
+
+from typing import Any
+
+import orjson
+from starlette.routing import Route
+
+from gateway.contract import Contract
+from gateway.errors import MalformedBody, Unsupported
+from gateway.inference import InferRequest, InferResponse
+from gateway.protocols import oip_metadata
+from gateway.protocols.edge import Edge, backend_parameters, reply_facts, timeout_seconds
+from gateway.protocols.http import JSON, HttpCall, HttpReply, Routes, answer
+from gateway.protocols.oip_classification import classify
+from gateway.protocols.oip_fields import optional, shown
+from gateway.protocols.oip_json import parse_json, tensor_to_json
+from gateway.protocols.oip_request import HEADER_LENGTH, OipBody, read_infer_body
+from gateway.protocols.problems import error_object
+
+PROTOCOL = "oip_http"
+OCTETS = b"application/octet-stream"
+UNSUPPORTED_PATHS = (
+    "/v2/repository/models/{model}/load",
+    "/v2/repository/models/{model}/unload",
+    "/v2/systemsharedmemory/{rest:path}",
+    "/v2/cudasharedmemory/{rest:path}",
+    "/v2/models/{model}/trace/setting",
+    "/v2/trace/setting",
+    "/v2/logging",
+)
+"""Parts of Triton's protocol that Inferway does not serve; no entry of `extensions` promises them."""
+
+_NOT_READY = 400
+"""The status of "false" for the specification (any 4xx) and for Triton."""
+
+
+def routes(edge: Edge) -> list[Route]:
+    """Every route of the protocol."""
+    oip = _OpenInference(edge)
+    collected = Routes(edge, PROTOCOL, error_object)
+    collected.add("GET", "/v2", oip.server_metadata)
+    collected.add("GET", "/v2/health/live", oip.live)
+    collected.add("GET", "/v2/health/ready", oip.ready)
+    collected.add("GET", "/v2/models/stats", oip.statistics)
+    collected.add("POST", "/v2/repository/index", oip.repository_index)
+    for path in UNSUPPORTED_PATHS:
+        collected.add("GET,POST", path, oip.unsupported)
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        collected.add("GET", path, oip.model_metadata)
+        collected.add("GET", f"{path}/ready", oip.model_ready)
+        collected.add("GET", f"{path}/config", oip.model_config)
+        collected.add("GET", f"{path}/stats", oip.statistics)
+        collected.add("POST", f"{path}/infer", oip.infer, measures=True)
+    return collected.routes
+
+
+class _OpenInference:
+    """The handlers."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def live(self, _: HttpCall) -> HttpReply:
+        """Whether the gateway runs."""
+        return _truth(True)
+
+    async def ready(self, _: HttpCall) -> HttpReply:
+        """Whether every model can be answered."""
+        return _truth(self._edge.ready)
+
+    async def server_metadata(self, _: HttpCall) -> HttpReply:
+        """Name, version and the extensions that work."""
+        return _json(oip_metadata.server_metadata())
+
+    async def model_metadata(self, call: HttpCall) -> HttpReply:
+        """A model's versions, inputs and outputs."""
+        return _json(oip_metadata.model_metadata(self._edge.catalog, *_model_version(call)))
+
+    async def model_ready(self, call: HttpCall) -> HttpReply:
+        """Whether a version can be answered; without one, the default version."""
+        model, version = _model_version(call)
+        return _truth(self._edge.is_ready(model, self._edge.catalog.version(model, version=version)))
+
+    async def model_config(self, call: HttpCall) -> HttpReply:
+        """A model's configuration in Triton's words."""
+        return _json(oip_metadata.model_config(self._edge.catalog, *_model_version(call)))
+
+    async def statistics(self, call: HttpCall) -> HttpReply:
+        """Counts and times of a version, a model or all of them."""
+        return _json(oip_metadata.model_statistics(self._edge, *_model_version(call)))
+
+    async def repository_index(self, call: HttpCall) -> HttpReply:
+        """Every version of every model and whether it is ready."""
+        content = parse_json(call.body) if call.body else {}
+        if not isinstance(content, dict):
+            raise MalformedBody(f"the body: expected an object, got {shown(content)}")
+        ready_only = optional(content, "ready", bool, default=False)
+        return _json(oip_metadata.repository_index(self._edge, ready_only=ready_only))
+
+    async def unsupported(self, _: HttpCall) -> HttpReply:
+        """A part of Triton's protocol that Inferway does not serve."""
+        raise Unsupported("Inferway has no shared memory, model control, trace or log settings")
+
+    async def infer(self, call: HttpCall) -> HttpReply:
+        """One inference."""
+        model, version = _model_version(call)
+        contract = self._edge.catalog.contract(model)
+        body = read_infer_body(call.body, call.headers.get(HEADER_LENGTH.lower().encode()), contract)
+        asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
+        request = InferRequest(
+            model=model,
+            version=version,
+            variant=str(body.parameters.get("variant", call.header(b"x-inferway-variant"))),
+            inputs=body.inputs,
+            outputs=tuple(body.forms),
+            parameters=backend_parameters(body.parameters),
+            deadline=self._edge.deadline(model, min(asked, default=None)),
+            id=body.id,
+        )
+        response = await self._edge.infer(request)
+        call.measurement.answered(response)
+        return _encode(response, body, contract)
+
+
+def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpReply:
+    """The reply in the form asked for: JSON, with the outputs that were wanted so behind it."""
+    outputs = []
+    binary = []
+    for tensor in response.outputs:
+        form = body.form(tensor.name)
+        if form.classes:
+            labels = contract.output_spec(tensor.name).labels
+            tensor = classify(tensor, form.classes, labels, batched=contract.max_batch_size > 0)  # noqa: PLW2901
+        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if form.binary:
+            entry["parameters"] = {"binary_data_size": len(tensor.data)}
+            binary.append(tensor.data)
+        else:
+            entry["data"] = tensor_to_json(tensor)
+        outputs.append(entry)
+    content: dict[str, Any] = {"id": response.id} if response.id else {}
+    content |= {"model_name": response.model, "model_version": response.version}
+    if response.parameters:
+        content["parameters"] = dict(response.parameters)
+    content["outputs"] = outputs
+    header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not binary:
+        return answer(response, header)
+    headers = {**reply_facts(response), HEADER_LENGTH.lower(): str(len(header))}
+    return HttpReply(b"".join((header, *binary)), content_type=OCTETS, headers=headers)
+
+
+def _model_version(call: HttpCall) -> tuple[str, str]:
+    return call.path.get("model", ""), call.path.get("version", "")
+
+
+def _json(content: object) -> HttpReply:
+    return HttpReply(orjson.dumps(content), content_type=JSON)
+
+
+def _truth(holds: bool) -> HttpReply:
+    return HttpReply(b"", 200 if holds else _NOT_READY, content_type=b"text/plain")

@@ -1,0 +1,146 @@
+"""What each local stack is made of; the gateway's own settings say where its engines are."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.settings import EndpointSettings, Settings, load_contracts, load_settings
+from services import prometheus, redis
+from services.launch import Launch
+from services.tensorrt import run as triton
+from services.tfserving import run as tfserving
+from services.torchserve import run as torchserve
+
+ROOT = Path(__file__).parents[1]
+CONFIGURATIONS: Mapping[str, str] = {"embedded": "inferway.yaml", "full": "inferway.full.yaml"}
+BUILT = ROOT / "build" / "models"
+VENVS = ROOT / ".venvs"
+LOOPBACK = "127.0.0.1"
+
+Make = Callable[[], Launch]
+"""Prepares a part. It may raise LaunchError, OSError or ValueError; the text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What to start.
+
+    Attributes:
+        companions: what the gateway can do without.
+        engines: the model servers; a stack that has some makes sense while one of them runs.
+        gateway: comes when the others are ready; without it there is no stack.
+        first_request: a command that asks it for a real answer.
+    """
+
+    companions: Mapping[str, Make]
+    engines: Mapping[str, Make]
+    gateway: Launch
+    first_request: str
+
+
+def describe(name: str, run: Path) -> Stack:
+    """The stack of that name, `embedded` or `full`, with logs and working folders under `run`.
+
+    Raises:
+        gateway.configuration.ConfigurationError: its configuration cannot be used.
+    """
+    configuration = ROOT / CONFIGURATIONS[name]
+    settings = load_settings(configuration)
+    gateway = _gateway(settings, configuration, run / "gateway")
+    at = {endpoint.backend: endpoint for endpoint in settings.endpoints.values()}
+    engines: dict[str, Make] = {}
+    if "torchserve" in at:
+        engines["torchserve"] = partial(_torchserve, at["torchserve"], run / "torchserve")
+    if "triton" in at:
+        engines["triton"] = partial(_triton, at["triton"], run / "triton")
+    if "tfserving" in at:
+        engines["tfserving (stand-in)"] = partial(_tfserving, at["tfserving"], run / "tfserving")
+    companions: dict[str, Make] = {}
+    if settings.cache.redis.url:
+        port = urlsplit(settings.cache.redis.url).port or redis.PORT
+        companions["redis"] = partial(redis.launch, run_dir=run / "redis", port=port)
+    if engines:
+        targets = {
+            "gateway": gateway.addresses["admin"],
+            "torchserve": f"{LOOPBACK}:{torchserve.Ports().metrics}",
+            "triton": f"{LOOPBACK}:{triton.METRICS_PORT}",
+        }
+        companions["prometheus"] = partial(prometheus.launch, run_dir=run / "prometheus", targets=targets)
+    return Stack(companions, engines, gateway, _first_request(settings, gateway.addresses["http"]))
+
+
+def _first_request(settings: Settings, address: str) -> str:
+    """A command that sends the first model's example."""
+    name, contract = next(iter(load_contracts(settings, ROOT).items()))
+    example = (contract.folder / contract.example).relative_to(ROOT)
+    return f"curl -T {example} http://{address}/predictions/{name}"
+
+
+def _gateway(settings: Settings, configuration: Path, run_dir: Path) -> Launch:
+    server = settings.server
+    host = _reachable(server.host)
+    return Launch(
+        name="gateway",
+        argv=[sys.executable, "-m", "gateway", "--config", str(configuration)],
+        is_ready=partial(prometheus.answers, host, server.http_port, "/v2/health/ready"),
+        log=run_dir / "gateway.log",
+        cwd=ROOT,
+        timeout_seconds=60.0,
+        addresses={
+            "http": f"{host}:{server.http_port}",
+            "grpc": f"{host}:{server.grpc_port}",
+            "admin": f"{_reachable(server.admin_host)}:{server.admin_port}",
+        },
+    )
+
+
+def _torchserve(endpoint: EndpointSettings, run_dir: Path) -> Launch:
+    store = BUILT / "torchserve"
+    return torchserve.launch(
+        store=store,
+        models=_built(store, "*.mar"),
+        run_dir=run_dir,
+        venv=VENVS / "torchserve",
+        ports=torchserve.Ports(
+            grpc=_port(endpoint.address), management_grpc=_port(endpoint.management_address)
+        ),
+    )
+
+
+def _triton(endpoint: EndpointSettings, run_dir: Path) -> Launch:
+    repository = BUILT / "triton"
+    models = [Path(name).parent.name for name in _built(repository, "*/config.pbtxt")]
+    return triton.launch(
+        repository=repository, models=models, run_dir=run_dir, grpc_port=_port(endpoint.address)
+    )
+
+
+def _tfserving(endpoint: EndpointSettings, run_dir: Path) -> Launch:
+    models_root = BUILT / "tfserving"
+    return tfserving.launch(
+        models_config=models_root / "models.config",
+        models_root=models_root,
+        run_dir=run_dir,
+        port=_port(endpoint.address),
+        venv=VENVS / "tensorflow",
+    )
+
+
+def _built(folder: Path, pattern: str) -> list[str]:
+    """What `make models` wrote, relative to the folder; for the name of an archive, without its ending."""
+    found = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob(pattern))
+    if not found:
+        raise FileNotFoundError(f"no model in {folder.relative_to(ROOT)}: run `make models`")
+    return found
+
+
+def _port(address: str | None) -> int:
+    return int((address or "").rpartition(":")[2])
+
+
+def _reachable(host: str) -> str:
+    """Where a client on this machine finds a server that listens on this host."""
+    return LOOPBACK if host in {"0.0.0.0", "::", ""} else host

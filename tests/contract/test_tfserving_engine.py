@@ -1,0 +1,335 @@
+"""The TF Serving stand-in in `.venvs/tensorflow`, as its clients see it, and our backend in front of it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from google.protobuf import text_format
+
+from gateway.backends.tfserving import TFServing
+from gateway.contract import Contract
+from gateway.errors import EndpointFailed, RejectedByBackend
+from gateway.inference import InferRequest, Tensor, split_bytes
+from services.launch import Running, free_port
+from services.protocol import tfserving_pb2 as pb
+from services.tfserving.run import launch
+
+ROOT = Path(__file__).parents[2]
+VENV = ROOT / ".venvs" / "tensorflow"
+WAIT_SECONDS = 30.0
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not VENV.exists(), reason="needs .venvs/tensorflow"),
+]
+
+# Two versions that differ in `scale`; numbers, strings, and an index that can make a lookup fail in the graph.
+SAVED_MODELS = """
+import sys, tensorflow as tf
+for version, scale in ((1, 2.0), (2, 3.0)):
+    module = tf.Module()
+    module.table = tf.Variable([[1.0], [2.0], [3.0]], trainable=False)
+    @tf.function(input_signature=[
+        tf.TensorSpec([None, 2], tf.float32, name="values"),
+        tf.TensorSpec([None, 1], tf.string, name="text"),
+        tf.TensorSpec([None, 1], tf.int64, name="index"),
+    ])
+    def serve(values, text, index):
+        return {
+            "scaled": values * scale,
+            "shout": tf.strings.upper(text),
+            "row": tf.gather(module.table, index[:, 0]),
+        }
+    tf.saved_model.save(module, f"{sys.argv[1]}/{version}", signatures=serve)
+"""
+MODELS_CONFIG = """
+model_config_list {
+  config {
+    name: "both" base_path: "/models/both" model_platform: "tensorflow"
+    model_version_policy { all { } } version_labels { key: "stable" value: 1 }
+  }
+  config { name: "newest" base_path: "/models/newest" model_platform: "tensorflow" }
+}
+"""
+MISSING_INPUT = (
+    "input size does not match signature: 2!=3 len({index,values}) != len({index,text,values}). "
+    "Sent extra: {}. Missing but required: {text}."
+)
+UNKNOWN_OUTPUT = (
+    "output tensor alias not found in signature: none Outputs expected to be in the set {row,scaled,shout}."
+)
+CONTRACT = Contract.model_validate(
+    {
+        "name": "both",
+        "max_batch_size": 4,
+        "inputs": [
+            {"name": "values", "datatype": "FP32", "shape": [2]},
+            {"name": "text", "datatype": "BYTES", "shape": [1]},
+            {"name": "index", "datatype": "INT64", "shape": [1]},
+        ],
+        "outputs": [
+            {"name": "scaled", "datatype": "FP32", "shape": [2]},
+            {"name": "shout", "datatype": "BYTES", "shape": [1]},
+            {"name": "row", "datatype": "FP32", "shape": [1]},
+        ],
+        "default_version": "1",
+        "versions": {
+            version: {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]} for version in ("1", "2", "3")
+        },
+    }
+)
+VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))
+TEXT = Tensor.of_bytes("text", (2, 1), [b"one", b""])
+
+
+def index(*rows: int) -> Tensor:
+    return Tensor.of("index", "INT64", np.array(rows).reshape(-1, 1))
+
+
+REQUEST = InferRequest("both", (VALUES, TEXT, index(0, 2)), deadline=0.0, version="1", variant="fp32")
+
+
+@pytest.fixture(scope="session")
+def saved_models() -> Path:
+    """Made once for each text of the script: a TensorFlow start costs seconds."""
+    folder = ROOT / "build" / "tests" / hashlib.sha256(SAVED_MODELS.encode()).hexdigest()[:12]
+    if not folder.exists():
+        making = folder.with_suffix(f".{os.getpid()}")
+        making.mkdir(parents=True)
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+        argv = [str(VENV / "bin" / "python"), "-c", SAVED_MODELS, str(making)]
+        subprocess.run(argv, check=True, env=environment, capture_output=True)
+        making.rename(folder)
+    return folder
+
+
+class Server:
+    """A running stand-in, called with our messages."""
+
+    def __init__(self, address: str, models: Path) -> None:
+        self.address = address
+        self.models = models
+        self._channel = grpc.insecure_channel(address)
+
+    def call(self, path: str, request: Any, reply: Any) -> Any:
+        method: Any = self._channel.unary_unary(
+            f"/tensorflow.serving.{path}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=reply.FromString,
+        )
+        return method(request, timeout=WAIT_SECONDS)
+
+    def predict(self, model: str, **spec: Any) -> Any:
+        request = pb.PredictRequest(model_spec=pb.ModelSpec(name=model, **spec))
+        request.inputs["values"].CopyFrom(floats([1, 2], 1.0, 2.0))
+        request.inputs["text"].CopyFrom(proto(pb.DT_STRING, [1, 1], string_val=[b"hi"]))
+        request.inputs["index"].CopyFrom(proto(pb.DT_INT64, [1, 1], int64_val=[1]))
+        return self.send(request)
+
+    def send(self, request: pb.PredictRequest) -> Any:
+        return self.call("PredictionService/Predict", request, pb.PredictResponse)
+
+    def reload(self, config: pb.ModelServerConfig) -> None:
+        request = pb.ReloadConfigRequest(config=config)
+        self.call("ModelService/HandleReloadConfigRequest", request, pb.ReloadConfigResponse)
+
+    def states(self, model: str) -> dict[int, str]:
+        request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=model))
+        reply = self.call("ModelService/GetModelStatus", request, pb.GetModelStatusResponse)
+        return {
+            each.version: pb.ModelVersionStatus.State.Name(each.state) for each in reply.model_version_status
+        }
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def proto(dtype: Any, shape: list[int], **values: Any) -> pb.TensorProto:
+    made = pb.TensorProto(dtype=dtype, **values)
+    for size in shape:
+        made.tensor_shape.dim.add(size=size)
+    return made
+
+
+def floats(shape: list[int], *values: float) -> pb.TensorProto:
+    return proto(pb.DT_FLOAT, shape, float_val=values)
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + WAIT_SECONDS
+    while not check():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(saved_models, models / "both")
+    shutil.copytree(saved_models / "1", models / "newest" / "1")
+    (models / "models.config").write_text(MODELS_CONFIG)
+    started = launch(
+        models_config=models / "models.config",
+        models_root=models,
+        run_dir=tmp_path_factory.mktemp("run"),
+        port=free_port(),
+        venv=VENV,
+    )
+    with Running(started):
+        client = Server(started.addresses["grpc"], models)
+        yield client
+        client.close()
+
+
+@pytest_asyncio.fixture
+async def backend(server: Server) -> AsyncIterator[TFServing]:
+    made = TFServing(server.address, contracts={"both": CONTRACT}, max_request_bytes=1024 * 1024)
+    yield made
+    await made.aclose()
+
+
+async def test_the_backend_gets_numbers_and_strings_of_the_version_asked_for(backend: TFServing) -> None:
+    scaled, shout, row = (await backend(REQUEST)).outputs
+    assert scaled.numpy().tolist() == [[2.0, 4.0], [6.0, 8.0]]
+    assert list(split_bytes(shout)) == [b"ONE", b""]
+    assert row.numpy().tolist() == [[1.0], [3.0]]
+    request = InferRequest("both", REQUEST.inputs, 0.0, version="2", variant="fp32", outputs=("scaled",))
+    (scaled,) = (await backend(request)).outputs
+    assert scaled.numpy().tolist() == [[3.0, 6.0], [9.0, 12.0]]
+
+
+async def test_a_version_that_is_not_there_is_an_endpoint_that_failed(backend: TFServing) -> None:
+    with pytest.raises(EndpointFailed, match=r"Servable not found for request: Specific\(both, 3\)"):
+        await backend(InferRequest("both", REQUEST.inputs, 0.0, version="3", variant="fp32"))
+
+
+async def test_what_the_graph_itself_refuses_is_the_inputs_fault(backend: TFServing) -> None:
+    inputs = (VALUES, TEXT, index(0, 99))
+    with pytest.raises(RejectedByBackend, match="99 is not in"):
+        await backend(InferRequest("both", inputs, 0.0, version="1", variant="fp32"))
+
+
+async def test_readiness_is_that_of_the_version(backend: TFServing) -> None:
+    assert await backend.is_ready("both", "2", "fp32")
+    assert not await backend.is_ready("both", "3", "fp32")
+    assert not await backend.is_ready("both", "1", "int8")
+
+
+def test_answers_are_typed_fields(server: Server) -> None:
+    scaled = server.predict("both").outputs["scaled"]
+    assert (list(scaled.float_val), scaled.tensor_content) == ([3.0, 6.0], b"")
+
+
+def test_without_a_version_the_latest_answers_and_says_so(server: Server) -> None:
+    spec = server.predict("both").model_spec
+    assert (spec.name, spec.version.value, spec.signature_name) == ("both", 2, "serving_default")
+
+
+def test_a_label_stands_for_its_version(server: Server) -> None:
+    assert server.predict("both", version_label="stable").model_spec.version.value == 1
+
+
+def spoilt(**change: Any) -> pb.PredictRequest:
+    """A good request with inputs replaced, or (None) left out."""
+    inputs = {
+        "values": floats([1, 2], 1.0),
+        "text": proto(pb.DT_STRING, [1, 1], string_val=[b"a"]),
+        "index": proto(pb.DT_INT64, [1, 1], int64_val=[0]),
+        **{name: value for name, value in change.items() if isinstance(value, (pb.TensorProto, type(None)))},
+    }
+    request = pb.PredictRequest(output_filter=change.get("outputs", ()))
+    request.model_spec.name = change.get("model", "both")
+    request.model_spec.signature_name = change.get("signature", "")
+    for name, value in inputs.items():
+        if value is not None:
+            request.inputs[name].CopyFrom(value)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"model": "none"}, "NOT_FOUND", "Servable not found for request: Latest(none)"),
+        ({"signature": "other"}, "FAILED_PRECONDITION", 'Serving signature key "other" not found.'),
+        (
+            {"text": None},
+            "INVALID_ARGUMENT",
+            MISSING_INPUT,
+        ),
+        (
+            {"values": proto(pb.DT_DOUBLE, [1, 2], double_val=[1.0])},
+            "INVALID_ARGUMENT",
+            "Expects arg[2] to be float but double is provided",
+        ),
+        (
+            {"values": proto(pb.DT_FLOAT, [1, 2], tensor_content=b"\0" * 7)},
+            "INVALID_ARGUMENT",
+            "tensor parsing error: values",
+        ),
+        (
+            {"outputs": ["none"]},
+            "INVALID_ARGUMENT",
+            UNKNOWN_OUTPUT,
+        ),
+        ({"outputs": ["row", "row"]}, "INVALID_ARGUMENT", "duplicate output tensor alias: row"),
+    ],
+)
+def test_a_bad_request_is_refused_in_the_real_servers_words(
+    server: Server, change: dict[str, Any], code: str, text: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        server.send(spoilt(**change))
+    error: Any = raised.value
+    assert (error.code().name, error.details()) == (code, text)
+
+
+def test_metadata_carries_the_signatures_as_the_official_any(server: Server) -> None:
+    request = pb.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "both"
+    reply = server.call("PredictionService/GetModelMetadata", request, pb.GetModelMetadataResponse)
+    packed = reply.metadata["signature_def"]
+    assert packed.type_url == "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+    signature = pb.SignatureDefMap.FromString(packed.value).signature_def["serving_default"]
+    assert signature.inputs["values"].dtype == pb.DT_FLOAT
+    assert [dim.size for dim in signature.inputs["values"].tensor_shape.dim] == [-1, 2]
+    assert set(signature.outputs) == {"scaled", "shout", "row"}
+
+
+def test_a_new_version_is_found_and_replaces_the_old_one(server: Server, saved_models: Path) -> None:
+    assert server.states("newest") == {1: "AVAILABLE"}
+    arriving = server.models / "newest" / "arriving"
+    shutil.copytree(saved_models / "2", arriving)
+    arriving.rename(server.models / "newest" / "2")
+    eventually(lambda: server.states("newest") == {1: "END", 2: "AVAILABLE"})
+    assert server.predict("newest").model_spec.version.value == 2
+
+
+def test_a_reload_returns_when_the_new_model_answers_and_the_old_one_goes(server: Server) -> None:
+    config = text_format.Parse(MODELS_CONFIG, pb.ModelServerConfig())
+    added = config.model_config_list.config.add(name="added", base_path="/models/both")
+    added.model_version_policy.specific.versions.append(1)
+    server.reload(config)
+    assert server.predict("added").model_spec.version.value == 1
+    server.reload(text_format.Parse(MODELS_CONFIG, pb.ModelServerConfig()))
+    assert server.states("added") == {1: "END"}
+
+
+def test_a_reload_that_is_refused_changes_nothing(server: Server) -> None:
+    config = text_format.Parse(MODELS_CONFIG, pb.ModelServerConfig())
+    config.model_config_list.config.add(name="added", base_path="/models/both")
+    config.model_config_list.config.add(name="both", base_path="/models/both")
+    with pytest.raises(grpc.RpcError) as raised:
+        server.reload(config)
+    error: Any = raised.value
+    assert error.details() == "Illegal to list model both multiple times in config list"
+    with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        server.predict("added")

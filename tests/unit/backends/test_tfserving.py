@@ -1,0 +1,280 @@
+"""The TF Serving backend against a fake server in the same process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from gateway.backends.tfserving import TFServing
+from gateway.contract import Contract
+from gateway.errors import (
+    BadReply,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointUnreachable,
+    InferwayError,
+    RejectedByBackend,
+)
+from gateway.inference import InferRequest, Tensor
+from gateway.tensor_proto import write
+from services.launch import free_port
+from services.protocol.tfserving_pb2 import (
+    DT_FLOAT,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelVersionStatus,
+    PredictRequest,
+    PredictResponse,
+)
+
+CONTRACT = Contract.model_validate(
+    {
+        "name": "adder",
+        "max_batch_size": 8,
+        "inputs": [
+            {"name": "values", "datatype": "FP32", "shape": [2]},
+            {"name": "text", "datatype": "BYTES", "shape": [1]},
+        ],
+        "outputs": [
+            {"name": "sum", "datatype": "FP32", "shape": [1]},
+            {"name": "count", "datatype": "INT64", "shape": [1]},
+        ],
+        "default_version": "1",
+        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}},
+    }
+)
+VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))
+TEXT = Tensor.of_bytes("text", (2, 1), [b"one", b""])
+SUM = Tensor.of("sum", "FP32", np.array([[3.0], [7.0]]))
+COUNT = Tensor.of("count", "INT64", np.array([[2], [2]]))
+REQUEST = InferRequest("adder", (VALUES, TEXT), deadline=0.0, version="1", variant="fp32", id="mine")
+
+Answer = Callable[[PredictRequest, Any], Awaitable[PredictResponse]]
+
+
+class FakeServer:
+    """Answers Predict with `answer`, and GetModelStatus with `state`."""
+
+    def __init__(self) -> None:
+        self.requests: list[PredictRequest] = []
+        self.answer: Answer = answering(SUM, COUNT)
+        self.state = ModelVersionStatus.AVAILABLE
+        self.address = ""
+
+    async def predict(self, request: PredictRequest, context: Any) -> PredictResponse:
+        self.requests.append(request)
+        return await self.answer(request, context)
+
+    async def status(self, request: GetModelStatusRequest, context: Any) -> GetModelStatusResponse:
+        if request.model_spec.name != "adder":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model")
+        reply = GetModelStatusResponse()
+        reply.model_version_status.add(version=request.model_spec.version.value, state=self.state)
+        return reply
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        def method(call: Any, request: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                call,
+                request_deserializer=request.FromString,
+                response_serializer=lambda m: m.SerializeToString(),
+            )
+
+        return (
+            grpc.method_handlers_generic_handler(
+                "tensorflow.serving.PredictionService", {"Predict": method(self.predict, PredictRequest)}
+            ),
+            grpc.method_handlers_generic_handler(
+                "tensorflow.serving.ModelService",
+                {"GetModelStatus": method(self.status, GetModelStatusRequest)},
+            ),
+        )
+
+
+def answering(*tensors: Tensor, typed: bool = True, version: int = 1) -> Answer:
+    async def answer(request: PredictRequest, context: Any) -> PredictResponse:
+        del context
+        reply = PredictResponse()
+        reply.model_spec.version.value = version
+        for tensor in tensors:
+            if tensor.name in (request.output_filter or [tensor.name]):
+                write(tensor, reply.outputs[tensor.name], typed=typed)
+        return reply
+
+    return answer
+
+
+def failing(code: grpc.StatusCode, text: str) -> Answer:
+    async def answer(request: PredictRequest, context: Any) -> PredictResponse:
+        del request
+        await context.abort(code, text)
+        raise AssertionError
+
+    return answer
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[FakeServer]:
+    fake = FakeServer()
+    running = grpc.aio.server()
+    running.add_generic_rpc_handlers(fake.handlers())
+    fake.address = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
+    await running.start()
+    yield fake
+    await running.stop(None)
+
+
+@pytest_asyncio.fixture
+async def backend(server: FakeServer) -> AsyncIterator[TFServing]:
+    made = TFServing(server.address, contracts={"adder": CONTRACT}, max_request_bytes=1024 * 1024)
+    yield made
+    await made.aclose()
+
+
+async def test_inputs_go_as_raw_content_and_strings_one_by_one(
+    server: FakeServer, backend: TFServing
+) -> None:
+    await backend(REQUEST)
+    (sent,) = server.requests
+    assert sent.inputs["values"].tensor_content == bytes(VALUES.data)
+    assert sent.inputs["values"].dtype == DT_FLOAT
+    assert [dim.size for dim in sent.inputs["values"].tensor_shape.dim] == [2, 2]
+    assert list(sent.inputs["text"].string_val) == [b"one", b""]
+
+
+async def test_the_concrete_version_of_the_variant_is_asked_for(
+    server: FakeServer, backend: TFServing
+) -> None:
+    await backend(REQUEST)
+    await backend(replace(REQUEST, variant="int8"))
+    specs = [sent.model_spec for sent in server.requests]
+    assert [(spec.name, spec.version.value) for spec in specs] == [("adder", 1), ("adder-int8", 1)]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+async def test_typed_and_raw_answers_are_the_same(
+    server: FakeServer, backend: TFServing, typed: bool
+) -> None:
+    server.answer = answering(SUM, COUNT, typed=typed)
+    response = await backend(REQUEST)
+    assert response.outputs == (SUM, COUNT)
+    assert (response.id, response.version, response.variant) == ("mine", "1", "fp32")
+    assert response.backend == "tfserving"
+
+
+async def test_outputs_come_in_the_order_asked_for(server: FakeServer, backend: TFServing) -> None:
+    response = await backend(replace(REQUEST, outputs=("count", "sum")))
+    assert response.outputs == (COUNT, SUM)
+    assert list(server.requests[0].output_filter) == ["count", "sum"]
+
+
+async def test_outputs_not_asked_for_are_not_answered(backend: TFServing) -> None:
+    assert (await backend(replace(REQUEST, outputs=("count",)))).outputs == (COUNT,)
+
+
+async def test_outputs_that_the_contract_does_not_have_are_dropped(
+    server: FakeServer, backend: TFServing
+) -> None:
+    server.answer = answering(SUM, COUNT, Tensor.of("logits", "FP32", np.zeros((2, 4))))
+    assert (await backend(REQUEST)).outputs == (SUM, COUNT)
+
+
+async def test_a_typed_value_that_stands_alone_repeats(server: FakeServer, backend: TFServing) -> None:
+    async def answer(request: PredictRequest, context: Any) -> PredictResponse:
+        reply = await answering(SUM, COUNT)(request, context)
+        del reply.outputs["sum"].float_val[1:]
+        return reply
+
+    server.answer = answer
+    response = await backend(REQUEST)
+    assert response.outputs[0].numpy().tolist() == [[3.0], [3.0]]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ((SUM,), "expected outputs"),
+        ((Tensor.of("sum", "FP64", np.zeros((2, 1))), COUNT), "FP64"),
+        ((Tensor.of("sum", "FP32", np.zeros((1, 1))), COUNT), r"FP32 \[1, 1\]"),
+        ((Tensor("sum", "FP32", (2, 1), b"\0" * 4), COUNT), "4 bytes"),
+        ((Tensor("sum", "FP32", (2, 1), b""), COUNT), "0 values"),
+        ((Tensor("sum", "FP32", (-1, 1), b""), COUNT), "every dimension known"),
+    ],
+)
+async def test_a_reply_that_does_not_fit_the_contract_is_a_bad_reply(
+    server: FakeServer, backend: TFServing, tensors: tuple[Tensor, ...], said: str
+) -> None:
+    server.answer = answering(*tensors, typed=False)
+    with pytest.raises(BadReply, match=said):
+        await backend(REQUEST)
+
+
+async def test_a_reply_of_another_version_is_a_bad_reply(server: FakeServer, backend: TFServing) -> None:
+    server.answer = answering(SUM, COUNT, version=2)
+    with pytest.raises(BadReply, match="version 2"):
+        await backend(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "Expects arg[0] to be float", RejectedByBackend),
+        (grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(x)", EndpointFailed),
+        (grpc.StatusCode.FAILED_PRECONDITION, "Serving signature key not found.", EndpointFailed),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "The batch scheduling queue is full", EndpointBusy),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", EndpointFailed),
+        (grpc.StatusCode.UNAVAILABLE, "Servable is unloading", EndpointFailed),
+        (grpc.StatusCode.INTERNAL, "broken", EndpointFailed),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "too slow", EndpointFailed),
+    ],
+)
+async def test_each_status_blames_whom_it_should(
+    server: FakeServer,
+    backend: TFServing,
+    code: grpc.StatusCode,
+    text: str,
+    expected: type[InferwayError],
+) -> None:
+    server.answer = failing(code, text)
+    with pytest.raises(expected) as raised:
+        await backend(REQUEST)
+    assert type(raised.value) is expected
+    assert text in str(raised.value)
+
+
+async def test_a_port_that_nobody_listens_on_is_unreachable() -> None:
+    backend = TFServing(f"127.0.0.1:{free_port()}", contracts={"adder": CONTRACT}, max_request_bytes=1024)
+    with pytest.raises(EndpointUnreachable):
+        await backend(REQUEST)
+    assert not await backend.is_ready("adder", "1", "fp32")
+    await backend.aclose()
+
+
+async def test_a_cancelled_call_leaves_the_backend_usable(server: FakeServer, backend: TFServing) -> None:
+    good = server.answer
+
+    async def hang(request: PredictRequest, context: Any) -> PredictResponse:
+        await asyncio.sleep(60)
+        return await good(request, context)
+
+    server.answer = hang
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await backend(REQUEST)
+    server.answer = good
+    assert (await backend(REQUEST)).outputs == (SUM, COUNT)
+
+
+async def test_only_an_available_version_is_ready(server: FakeServer, backend: TFServing) -> None:
+    assert await backend.is_ready("adder", "1", "fp32")
+    server.state = ModelVersionStatus.LOADING
+    assert not await backend.is_ready("adder", "1", "fp32")
+
+
+async def test_a_model_that_the_server_does_not_have_is_not_ready(backend: TFServing) -> None:
+    assert not await backend.is_ready("adder", "1", "int8")
