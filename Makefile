@@ -10,9 +10,14 @@ PYTHON ?= python3
 STACK ?= embedded
 JOBS ?= 2
 
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL: # `make -j` would make one environment twice at the same time; JOBS says how many are made at once
+endif
+
 GATEWAY := .venvs/gateway/bin/python
 DEV := .venvs/dev/bin
 ENGINES := env-torchserve env-tensorflow env-triton
+LOCUST := loadtests/locustfile.py
 PROMETHEUS := deploy/prometheus
 
 .PHONY: help
@@ -21,7 +26,7 @@ help: ## This list
 
 # --- run
 
-.PHONY: up down status load
+.PHONY: up down status load bench
 up: env-gateway $(if $(filter full,$(STACK)),engines) ## Start the gateway with its embedded engine; STACK=full: with every engine, Redis and Prometheus
 	@$(GATEWAY) -m services.local up --stack $(STACK)
 
@@ -36,11 +41,16 @@ RATE ?= 32
 TIME ?= 30s
 HTTP ?= http://127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
-load: env-loadtests ## Send digits to a running gateway; USERS, RATE (started a second), TIME, HTTP and GRPC say how many and where
-	@mkdir -p build/load
-	@GRPC_ADDRESS=$(GRPC) .venvs/loadtests/bin/locust -f loadtests/locustfile.py --headless --only-summary --loglevel WARNING \
-		--host $(HTTP) --users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) --csv build/load/load --html build/load/load.html
-	@echo "report: build/load/load.html, figures: build/load/load_stats.csv"
+KINDS ?=
+load: env-loadtests ## Send digits to a running gateway; loadtests/README.md says what can be set
+	@mkdir -p build/load && echo "==> load: $(USERS) users for $(TIME)"
+	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST) --headless --only-summary --loglevel WARNING \
+		--host $(HTTP) --grpc $(GRPC) $(if $(DISTINCT),--distinct) --users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) \
+		--csv build/load/load --html build/load/load.html $(KINDS)
+	@echo "report: build/load/load.html"
+
+bench: packages env-dev env-triton models ## Measure the gateway's CPU time a request into docs/performance.md
+	@$(DEV)/python -m loadtests.cost
 
 # --- check
 
@@ -53,9 +63,10 @@ lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' 
 	@echo "==> lint"
 	@$(DEV)/ruff check --quiet .
 	@$(DEV)/ruff format --check --quiet . || { echo "not formatted: run \`make format\`" >&2; exit 1; }
-	@$(DEV)/mypy --no-error-summary gateway services models tests
-	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python loadtests
-	@PYTHONPATH=. $(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(DEV)/mypy --no-error-summary gateway services models tests $(filter-out $(LOCUST),$(wildcard loadtests/*.py))
+	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(LOCUST)
+	@mkdir -p build
+	@$(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
 	@promtool check config $(PROMETHEUS)/prometheus.yml > /dev/null
 	@promtool test rules $(PROMETHEUS)/rules_test.yml > build/promtool.log || { cat build/promtool.log; exit 1; }
 
@@ -78,16 +89,21 @@ clean: down ## Remove what was built, except environments; ALL=1: those too
 	@find . -name __pycache__ -not -path './.venvs/*' -prune -exec rm -rf {} +
 	@$(if $(ALL),rm -rf .venvs)
 
+# Triton's python backend loads Python as a shared library, which Debian keeps in a package of its own.
+LIBPYTHON := import os, sys, sysconfig; at = sysconfig.get_config_var; name = "libpython%d.%d" % sys.version_info[:2]; \
+	folders = [at("LIBDIR"), os.path.join(at("LIBDIR"), at("MULTIARCH") or "")]; \
+	print("" if any(os.path.exists(f"{folder}/{name}.so.1.0") for folder in folders) else f"{name}.so={name}")
 packages:
-	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus java=openjdk-17-jre-headless
+	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus java=openjdk-17-jre-headless \
+		$$($(PYTHON) -c '$(LIBPYTHON)')
 
 # What STACK=full needs. A part that cannot be made is skipped by `up`, so the rest goes on.
 engines: env-gateway
-	@$(MAKE) -k -j$(JOBS) packages $(ENGINES) || echo "going on without what could not be made (above)"
+	@$(MAKE) -s -k -j$(JOBS) packages $(ENGINES) || echo "going on without what could not be made (above)"
 	@$(GATEWAY) -m models.build || echo "going on without what could not be built (above)"
 
 environments:
-	@$(MAKE) -j$(JOBS) env-gateway env-dev env-loadtests env-tensorrt $(ENGINES)
+	@$(MAKE) -s -j$(JOBS) env-gateway env-dev env-loadtests env-tensorrt $(ENGINES)
 
 # --- environments: env-NAME makes .venvs/NAME
 

@@ -10,8 +10,10 @@ from random import SystemRandom
 from typing import Self
 
 import grpc
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
 
 from gateway.admin import admin_app
 from gateway.backends import Backend
@@ -175,7 +177,14 @@ def _http_app(edge: Edge) -> FastAPI:
     routes = [*oip_http.routes(edge), *tfserving_http.routes(edge), *torchserve_http.routes(edge)]
     app.router.routes.extend(routes)
     document(app, routes)
+    app.add_exception_handler(HTTPException, _no_such_route)
     return app
+
+
+async def _no_such_route(_: Request, error: Exception) -> Response:
+    """A path or a method that no protocol has, in the form that OIP and TF Serving share."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:

@@ -17,6 +17,8 @@ Datatype = Literal[
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=128)]
 Version = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
 """A version is a positive number in text: the one form that every backend can hold."""
+DIMENSION_LIMIT = 2**63
+"""Every backend's messages hold a dimension as int64; JSON can spell larger ones."""
 
 
 class Section(BaseModel):
@@ -118,10 +120,9 @@ class Contract(Section):
 
     def build_digest(self, version: str, variant: str) -> bytes:
         """16 bytes that change when weights, contract or variant do, and are equal across engines."""
-        tensors = [spec.model_dump() for spec in (*self.inputs, *self.outputs)]
-        text = repr(
-            (self.name, self.max_batch_size, tensors, version, variant, self.versions[version].sha256)
-        )
+        inputs, outputs = ([spec.model_dump() for spec in specs] for specs in (self.inputs, self.outputs))
+        weights = self.versions[version].sha256
+        text = repr((self.name, self.max_batch_size, inputs, outputs, version, variant, weights))
         return blake3(text.encode()).digest(16)
 
     def check(self, request: InferRequest) -> None:
@@ -136,7 +137,8 @@ class Contract(Section):
             if name not in known:
                 raise InvalidTensor(name, expected=f"the inputs {known}", got="an unknown input")
         if len(sent) < len(request.inputs):
-            raise InvalidTensor(_repeated(request.inputs), expected="each input once", got="it twice")
+            name = _repeated([tensor.name for tensor in request.inputs])
+            raise InvalidTensor(name, expected="each input once", got="it twice")
         batches = {
             name: self._check_input(spec, sent.get(name))
             for name, spec in zip(known, self.inputs, strict=True)
@@ -148,6 +150,8 @@ class Contract(Section):
         for name in request.outputs:
             if name not in outputs:
                 raise InvalidTensor(name, expected=f"the outputs {outputs}", got="an unknown output")
+        if len(set(request.outputs)) < len(request.outputs):
+            raise InvalidTensor(_repeated(request.outputs), expected="each output once", got="it twice")
 
     def _check_input(self, spec: TensorSpec, tensor: Tensor | None) -> int:
         """Check one input; return its batch size (1 without a batch axis)."""
@@ -159,7 +163,8 @@ class Contract(Section):
             raise InvalidTensor(spec.name, expected=f"datatype {spec.datatype}", got=tensor.datatype)
         shape = tensor.shape
         if len(shape) != len(expected) or any(
-            size < 0 or want not in (-1, size) for size, want in zip(shape, expected, strict=True)
+            not 0 <= size < DIMENSION_LIMIT or want not in (-1, size)
+            for size, want in zip(shape, expected, strict=True)
         ):
             raise InvalidTensor(spec.name, expected=f"shape {list(expected)}", got=f"shape {list(shape)}")
         if self.max_batch_size and not 1 <= shape[0] <= self.max_batch_size:
@@ -174,8 +179,7 @@ class Contract(Section):
         return {spec.name: spec for spec in self.outputs}[name]
 
 
-def _repeated(tensors: Sequence[Tensor]) -> str:
-    names = [tensor.name for tensor in tensors]
+def _repeated(names: Sequence[str]) -> str:
     return next(name for name in names if names.count(name) > 1)
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
-from gateway.protocols import oip_grpc
+from gateway.protocols.grpc_reflection import enable_reflection
 from gateway.settings import ServerSettings
 
 _log = structlog.get_logger()
@@ -109,7 +109,7 @@ async def _grpc_server(gateway: Gateway, settings: ServerSettings) -> tuple[grpc
         )
     )
     server.add_generic_rpc_handlers(gateway.grpc_handlers())
-    oip_grpc.enable_reflection(server)
+    enable_reflection(server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.grpc_port}")

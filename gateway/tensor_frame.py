@@ -7,6 +7,7 @@ tensor; whatever else it holds is the writer's own.
 
 import struct
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import orjson
@@ -54,9 +55,8 @@ def unpack(frame: bytes) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
 
 def _byte_count(output: Mapping[str, Any], shape: tuple[int, ...]) -> int:
     count = output.get("bytes")
-    if isinstance(count, int):
-        return count
-    size = ITEM_BYTES[output["datatype"]]
-    for dimension in shape:
-        size *= dimension
-    return size
+    if not isinstance(count, int):
+        count = ITEM_BYTES[output["datatype"]] * prod(shape)
+    if count < 0 or any(size < 0 for size in shape):
+        raise FrameError(f"a tensor of {count} bytes and shape {list(shape)}")
+    return count

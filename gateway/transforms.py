@@ -26,7 +26,11 @@ class Transform(Protocol):
 
 
 def load_transform(folder: Path) -> Transform | None:
-    """The transform of the model in `folder`, or None when it has none."""
+    """The transform of the model in `folder`, or None when it has none.
+
+    Raises:
+        ImportError: it lacks one of its functions.
+    """
     path = folder / "transform.py"
     if not path.exists():
         return None
@@ -35,4 +39,7 @@ def load_transform(folder: Path) -> Transform | None:
         raise ImportError(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    for function in ("to_inputs", "to_answer"):
+        if not callable(getattr(module, function, None)):
+            raise ImportError(f"{path} has no function '{function}'")  # noqa: TRY004 - of a module
     return cast("Transform", module)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,7 @@ PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: made by `make bench` -->", "<!-- end of figures -->"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
-Send = Callable[[str, Sequence[bytes]], Awaitable[None]]
+Send = Callable[[str, Sequence[bytes]], Coroutine[Any, Any, None]]
 Encode = Callable[[NDArray[np.float32]], bytes]
 
 
@@ -162,7 +162,9 @@ async def serve_reference(http_port: int, grpc_port: int) -> None:
 
     server = grpc.aio.server()
     service, _, method = INFER[1:].partition("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        method: grpc.unary_unary_rpc_method_handler(answer)
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()

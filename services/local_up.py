@@ -30,12 +30,17 @@ class Bringing:
     Args:
         record: what was started before.
         run: the folder for the record.
+
+    Attributes:
+        record: with what this call started and skipped.
+        started: what this call started; it outlives the program that holds this.
     """
 
     def __init__(self, record: Record, run: Path) -> None:
         self.record = record
         self._run = run
-        self._starting: dict[str, Running] = {}
+        self.started: dict[str, Running] = {}
+        self._waiting: list[str] = []
 
     def bring(self, stack: Stack) -> None:
         """Start all that does not run and wait for it: what the gateway needs first, the gateway last.
@@ -76,22 +81,23 @@ class Bringing:
         started = facts(running.pid)
         server = Server(running.pid, started.started_ticks if started else 0, str(self._run))
         self._keep(Part(name, server, dict(launch.addresses), str(launch.log)))
-        self._starting[name] = running
+        self.started[name] = running
+        self._waiting.append(name)
 
     def _wait(self) -> None:
         """Until everything that was started is ready, or is skipped since it does not get there."""
-        if self._starting:
-            say(f"starting {', '.join(self._starting)} ...")
+        if self._waiting:
+            say(f"starting {', '.join(self._waiting)} ...")
         began = time.monotonic()
-        for name, running in self._starting.items():
+        for name in self._waiting:
             try:
-                running.wait_ready()
+                self.started[name].wait_ready()
             except LaunchError as error:
-                running.stop()
+                self.started[name].stop()
                 self._skip(name, error)
             else:
                 say(f"  {name}: ready after {time.monotonic() - began:.1f} s")
-        self._starting.clear()
+        self._waiting.clear()
 
     def _stop_leftovers(self, name: str) -> None:
         """Workers of a server that crashed hold its ports."""

@@ -1,63 +1,70 @@
-"""Stand-ins for what the unit tests do not start: an Infer that is also a Backend, a clock, a small model."""
+"""Stand-ins for what tests do not need in earnest."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from gateway.catalog import Catalog
+from gateway.chain import chain
 from gateway.contract import Contract
 from gateway.errors import EndpointFailed
 from gateway.inference import InferRequest, InferResponse, Tensor
+from gateway.metrics import Metrics
+from gateway.protocols.edge import Edge
+from gateway.stages.measured import Measured
+from gateway.stages.resolved import Resolved
 
 VALUES = Tensor("values", "INT8", (1, 2), b"\x01\x02")
 """What `a_request` sends."""
 SUM = Tensor("sum", "INT8", (1, 1), b"\x03")
-"""What a `FakeInfer` answers."""
+"""What `a_contract`'s model makes of it."""
 
-Answer = InferResponse | Exception | Callable[[InferRequest], Awaitable[InferResponse]]
+Answer = Callable[[InferRequest], tuple[Tensor, ...]] | InferResponse | Exception
 
 
 class FakeInfer:
-    """Gives one of `answers` to each call, the last one for ever after; without any, the sum of `VALUES`.
+    """An Infer, and a Backend, that answers as it was told and keeps what it was asked.
+
+    Args:
+        answers: one for each call, the last one for ever after: a function from the request to the output
+            tensors, a whole response, or an exception to raise; without any, `SUM`.
 
     Attributes:
-        calls: the requests, in order.
-        is_open: calls wait until it is set (it is, until a test clears it).
+        requests: what it was asked, in order.
+        is_open: calls wait until it is set, as it is until a test clears it.
         cancelled: how many calls were cancelled while they waited.
-        ready: what `is_ready` says.
     """
 
-    def __init__(self, *answers: Answer, backend: str = "fake") -> None:
-        self.calls: list[InferRequest] = []
+    def __init__(self, *answers: Answer) -> None:
+        self.requests: list[InferRequest] = []
         self.is_open = asyncio.Event()
         self.is_open.set()
         self.cancelled = 0
-        self.ready = True
-        self._answers = answers
-        self._backend = backend
+        self._answers = answers or (lambda _: (SUM,),)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
-        self.calls.append(request)
-        number = min(len(self.calls), len(self._answers))
+        answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
+        self.requests.append(request)
         try:
             await self.is_open.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        answer = self._answers[number - 1] if number else self._sum(request)
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, InferResponse) else await answer(request)
+        if isinstance(answer, InferResponse):
+            return answer
+        return InferResponse(request.model, request.version, answer(request), request.variant, backend="fake")
 
     async def is_ready(self, _model: str, _version: str, _variant: str, /) -> bool:
-        return self.ready
+        return True
 
     async def aclose(self) -> None:
-        self.ready = False
-
-    def _sum(self, request: InferRequest) -> InferResponse:
-        return InferResponse(
-            request.model, request.version, (SUM,), variant=request.variant, backend=self._backend
-        )
+        """Nothing to close."""
 
 
 class FakeClock:
@@ -70,27 +77,49 @@ class FakeClock:
         return self.now
 
 
+def fake_edge(infer: FakeInfer, *contracts: Contract, ready: bool = True, **attributes: Any) -> Edge:
+    """An Edge whose chain is Resolved and then `infer`; every model is ready, or none is."""
+    catalog = Catalog({contract.name: contract for contract in contracts})
+    attributes = {"max_request_bytes": 1024 * 1024, **attributes}
+    return Edge(
+        infer=chain(partial(Resolved, catalog=catalog), to=infer),
+        catalog=catalog,
+        is_ready=lambda _model, _version: ready,
+        measured=Measured(Metrics(CollectorRegistry()), catalog),
+        **attributes,
+    )
+
+
+def fake_contract(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], **more: Any) -> Contract:
+    """A contract of one version from `{"x": ("FP32", [2])}`; an output may have labels as a third item."""
+
+    def specs(tensors: Mapping[str, Any]) -> list[dict[str, Any]]:
+        keys = ("datatype", "shape", "labels")
+        return [{"name": name, **dict(zip(keys, spec, strict=False))} for name, spec in tensors.items()]
+
+    version = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}
+    content = {"max_batch_size": 8, "default_version": "1", "versions": {"1": version}, **more}
+    return Contract.model_validate(
+        {"name": name, "inputs": specs(inputs), "outputs": specs(outputs), **content}
+    )
+
+
 def a_contract(**changes: Any) -> Contract:
     """A small model: two versions, `1` with two variants and the label `stable`; one input, one output."""
-    fields: Mapping[str, Any] = {
-        "name": "adder",
-        "max_batch_size": 4,
-        "inputs": [{"name": "values", "datatype": "INT8", "shape": [2]}],
-        "outputs": [{"name": "sum", "datatype": "INT8", "shape": [1]}],
-        "default_version": "1",
-        "labels": {"stable": "1"},
-        "versions": {
-            "1": {"weights": "w1", "sha256": "1" * 64, "variants": ["fp32", "int8"]},
-            "2": {"weights": "w2", "sha256": "2" * 64, "variants": ["fp32"]},
-        },
-        "cache": {"ttl_seconds": 60},
+    versions = {
+        "1": {"weights": "w1", "sha256": "1" * 64, "variants": ["fp32", "int8"]},
+        "2": {"weights": "w2", "sha256": "2" * 64, "variants": ["fp32"]},
     }
-    return Contract.model_validate({**fields, **changes})
+    inputs = {"values": ("INT8", [2])}
+    outputs = {"sum": ("INT8", [1])}
+    content = {"max_batch_size": 4, "versions": versions, "labels": {"stable": "1"}}
+    built = fake_contract("adder", inputs, outputs, **content, cache={"ttl_seconds": 60})
+    return Contract.model_validate({**built.model_dump(), **changes})
 
 
 def a_request(**changes: Any) -> InferRequest:
-    """A request for `a_contract`'s model; its deadline never passes unless `changes` says so."""
-    return InferRequest(**{"model": "adder", "inputs": (VALUES,), "deadline": float("inf"), **changes})
+    """A request that fits `a_contract`; its deadline never passes unless `changes` says so."""
+    return InferRequest(**{"model": "adder", "inputs": (VALUES,), "deadline": math.inf, **changes})
 
 
 def a_failure(text: str = "it broke", *, endpoint: str = "a") -> EndpointFailed:

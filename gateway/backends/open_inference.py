@@ -10,6 +10,7 @@ Tensors travel raw in both directions. What was learnt from the real server (2.5
 """
 
 from collections.abc import Mapping
+from operator import methodcaller
 from typing import Any, ClassVar
 
 import grpc
@@ -140,7 +141,7 @@ class OpenInference:
         if method is None:
             method = self._methods[name] = self._channel.unary_unary(
                 f"{SERVICE}/{name}",
-                request_serializer=Message.SerializeToString,
+                request_serializer=methodcaller("SerializeToString"),
                 response_deserializer=reply.FromString,
             )
         return method

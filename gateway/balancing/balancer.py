@@ -9,7 +9,14 @@ from random import Random
 
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.p2c import pick
-from gateway.errors import AttemptTimedOut, DeadlineExceeded, EndpointFailure, InferwayError, Unavailable
+from gateway.errors import (
+    AttemptTimedOut,
+    Code,
+    DeadlineExceeded,
+    EndpointFailure,
+    InferwayError,
+    Unavailable,
+)
 from gateway.inference import InferRequest, InferResponse, PoolKey
 from gateway.metrics import Metrics
 
@@ -75,17 +82,19 @@ class Balancer:
         return await self._attempt(endpoint, request, now)
 
     async def _attempt(self, endpoint: Endpoint, request: InferRequest, started: float) -> InferResponse:
-        limit = min(self._attempt_timeout_seconds, request.deadline - started)
+        left = request.deadline - started
+        limit = min(self._attempt_timeout_seconds, left)
         outcome = ABANDONED
         endpoint.in_flight += 1
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as timeout:
                 response = await endpoint.infer(request)
             outcome = OK
             endpoint.outlier.succeeded()
             return replace(response, endpoint=endpoint.name)
         except TimeoutError as error:
-            if self._clock() >= request.deadline:
+            # Not the clock is asked: uvloop's timers are in whole milliseconds and may fire before it says so.
+            if timeout.expired() and limit == left:
                 raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
             failure = AttemptTimedOut(f"no answer in {limit:g} s")
             outcome = self._failed(endpoint, failure)
@@ -96,6 +105,9 @@ class Balancer:
         except InferwayError as error:
             outcome = error.code.value
             endpoint.outlier.succeeded()  # it answered: the input was at fault
+            raise
+        except Exception:
+            outcome = Code.INTERNAL.value
             raise
         finally:
             endpoint.in_flight -= 1
@@ -115,8 +127,9 @@ class Balancer:
         )
         # A failure may be fast, and a fast failure must not look like a fast endpoint; given up, it is slow
         # at least to this degree.
-        if outcome == OK or seconds > endpoint.latency.seconds:
-            endpoint.latency.observe(seconds, self._clock())
+        now = self._clock()
+        if outcome == OK or seconds > endpoint.latency.at(now):
+            endpoint.latency.observe(seconds, now)
 
     def _labels(self, endpoint: Endpoint) -> tuple[str, ...]:
         pool = self._pool

@@ -6,6 +6,9 @@ from gateway.backends import Backend
 from gateway.balancing.outlier import Outlier, OutlierRules
 from gateway.balancing.peak_ewma import PeakEwma
 
+UNPROVEN_SECONDS = 1e6
+"""What a request is taken to wait behind another one at an endpoint that has never answered."""
+
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
@@ -35,7 +38,13 @@ class Endpoint:
             return False
         return not (self.outlier.on_probation and self.in_flight)
 
-    @property
-    def load(self) -> float:
-        """The number that the balancer compares: seconds that one more request would wait."""
-        return (self.in_flight + 1) * self.latency.seconds
+    def load(self, now: float) -> float:
+        """The number that the balancer compares: seconds that one more request would wait.
+
+        One that has never answered looks idle for its first request, and worse than any other while that is
+        under way: else every request would go to what may never answer.
+        """
+        latency = self.latency.at(now)
+        if not latency and self.in_flight:
+            return UNPROVEN_SECONDS * self.in_flight
+        return (self.in_flight + 1) * latency

@@ -58,6 +58,10 @@ class HealthCheck:
                 return await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
         except TimeoutError:
             return False
+        except Exception:
+            # One endpoint's broken check must neither end the asking nor keep the gateway from starting.
+            _log.exception("endpoint_check_failed", endpoint=endpoint.name, model=pool.model)
+            return False
 
     def _set(self, pool: PoolKey, endpoint: Endpoint, *, is_ready: bool) -> None:
         if endpoint.is_ready is not is_ready:

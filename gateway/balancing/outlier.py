@@ -30,18 +30,18 @@ class Outlier:
         rules: when it is ejected.
     """
 
-    __slots__ = ("_ejected_until", "_ejections", "_failures", "_rules")
+    __slots__ = ("_ejected_until", "_failures", "_last_ejection_seconds", "_rules")
 
     def __init__(self, rules: OutlierRules) -> None:
         self._rules = rules
         self._failures = 0
-        self._ejections = 0
+        self._last_ejection_seconds = 0.0  # 0 once it has answered
         self._ejected_until = 0.0
 
     def succeeded(self) -> None:
         """It answered: all is forgotten."""
         self._failures = 0
-        self._ejections = 0
+        self._last_ejection_seconds = 0.0
 
     def failed(self, now: float) -> bool:
         """It failed at `now`; true when that ejects it."""
@@ -50,10 +50,10 @@ class Outlier:
         self._failures += 1
         if not self.on_probation and self._failures < self._rules.consecutive_failures:
             return False
-        length = min(self._rules.ejection_seconds * 2**self._ejections, self._rules.max_ejection_seconds)
-        self._ejections += 1
+        seconds = self._last_ejection_seconds * 2 or self._rules.ejection_seconds
+        self._last_ejection_seconds = min(seconds, self._rules.max_ejection_seconds)
         self._failures = 0
-        self._ejected_until = now + length
+        self._ejected_until = now + self._last_ejection_seconds
         return True
 
     def is_ejected(self, now: float) -> bool:
@@ -63,7 +63,7 @@ class Outlier:
     @property
     def on_probation(self) -> bool:
         """Whether it has been ejected and has not answered since: it takes one request at a time."""
-        return self._ejections > 0
+        return self._last_ejection_seconds > 0
 
     @property
     def ejected_until(self) -> float:

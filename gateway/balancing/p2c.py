@@ -23,4 +23,4 @@ def pick(endpoints: Sequence[Endpoint], excluded: frozenset[str], now: float, rn
     if len(candidates) <= 1:
         return candidates[0] if candidates else None
     first, second = rng.sample(candidates, 2)
-    return second if second.load < first.load else first
+    return second if second.load(now) < first.load(now) else first

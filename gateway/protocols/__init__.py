@@ -2,5 +2,5 @@
 
 A REST module has `routes(edge: Edge) -> list[Route]`, built with `http.Routes`; a gRPC module has
 `handlers(edge: Edge) -> list[grpc.GenericRpcHandler]`, built with `grpc_calls.Methods`. The composition root
-calls nothing else of them (but `oip_grpc.enable_reflection(server)` for reflection and grpc.health.v1).
+calls nothing else of them, but `grpc_reflection.enable_reflection(server)`.
 """

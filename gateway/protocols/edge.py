@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.catalog import Catalog
 from gateway.chain import Infer
+from gateway.errors import MalformedBody
 from gateway.inference import InferResponse, Parameter
 from gateway.stages.measured import Measured
 
@@ -59,10 +60,19 @@ def backend_parameters(parameters: Mapping[str, Parameter]) -> Mapping[str, Para
 
 
 def timeout_seconds(parameters: Mapping[str, Parameter]) -> float | None:
-    """OIP's `timeout` parameter in seconds (on the wire: microseconds, as Triton has it), if it is there."""
+    """OIP's `timeout` parameter in seconds (on the wire: microseconds, as Triton has it), if it is there.
+
+    Raises:
+        MalformedBody: it is not a number.
+    """
     value = parameters.get("timeout")
-    microseconds = float(value) if isinstance(value, (int, float, str)) and value != "" else 0.0
-    return microseconds / 1e6 if microseconds > 0 else None
+    if value is None or value == "":
+        return None
+    try:
+        microseconds = float(value)
+    except ValueError as error:
+        raise MalformedBody(f"parameter 'timeout': expected microseconds, got '{value}'") from error
+    return microseconds / 1e6 if 0 < microseconds < float("inf") else None
 
 
 def reply_facts(response: InferResponse) -> dict[str, str]:

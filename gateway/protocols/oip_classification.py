@@ -1,7 +1,7 @@
 """Triton's classification extension: an output as the best classes of each row, instead of its values.
 
-See https://github.com/triton-inference-server/server, docs/protocol/extension_classification.md. It is done at
-the edge, after the caches, so that a classified answer and a plain one share one inference.
+See https://github.com/triton-inference-server/server, docs/protocol/extension_classification.md. It is done
+at the edge, after the caches, so that a classified answer and a plain one share one inference.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 Specification: https://github.com/kserve/open-inference-protocol (inference_rest); extensions: Triton's
 docs/protocol (`binary_data`, `classification`, `model_configuration`, `statistics`, `parameters`, and of
 `model_repository` the index). Where Triton 2.51 and the specification differ, the specification holds:
-`binary_data_output` is the default of listed outputs too, and a wrong request is a 400 where Triton answers 500.
+`binary_data_output` is the default of listed outputs too, and a wrong request is a 400, not a 500.
 """
 
 from typing import Any
@@ -111,6 +111,7 @@ class _OpenInference:
         """One inference."""
         model, version = _model_version(call)
         contract = self._edge.catalog.contract(model)
+        self._edge.catalog.version(model, version=version)
         body = read_infer_body(call.body, call.headers.get(HEADER_LENGTH.lower().encode()), contract)
         asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
         request = InferRequest(

@@ -1,8 +1,8 @@
 """The body of OIP REST's infer call: JSON, JSON with binary tensors behind it, or one raw input.
 
 See https://github.com/kserve/open-inference-protocol and Triton's extensions (docs/protocol: `binary_data`,
-`classification`, `parameters`). Keys that no specification knows are ignored, as in Triton, and null counts as
-absent where a key may be absent.
+`classification`, `parameters`). Keys that no specification knows are ignored, as in Triton, and null counts
+as absent where a key may be absent.
 """
 
 from collections.abc import Mapping
@@ -199,7 +199,7 @@ def _parameters(content: Mapping[str, Any]) -> dict[str, Parameter]:
         elif kind is not None:
             required(parameters, name, kind, where)
         elif not isinstance(value, (bool, int, float, str)) or (
-            type(value) is int and not -INT64_LIMIT <= value < _INT64
+            type(value) is int and not -INT64_LIMIT <= value < INT64_LIMIT
         ):
             expected = "a string, a boolean, a number or a 64-bit integer"
             raise MalformedBody(f"parameter '{name}': expected {expected}, got {shown(value)}")

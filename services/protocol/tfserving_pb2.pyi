@@ -555,18 +555,59 @@ Global___GetModelStatusRequest: _TypeAlias = GetModelStatusRequest  # noqa: Y015
 
 @_typing.final
 class StatusProto(_message.Message):
-    """error_code is google.rpc.Code's number."""
-
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Code:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StatusProto._Code.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OK: StatusProto._Code.ValueType  # 0
+        CANCELLED: StatusProto._Code.ValueType  # 1
+        UNKNOWN: StatusProto._Code.ValueType  # 2
+        INVALID_ARGUMENT: StatusProto._Code.ValueType  # 3
+        DEADLINE_EXCEEDED: StatusProto._Code.ValueType  # 4
+        NOT_FOUND: StatusProto._Code.ValueType  # 5
+        ALREADY_EXISTS: StatusProto._Code.ValueType  # 6
+        PERMISSION_DENIED: StatusProto._Code.ValueType  # 7
+        RESOURCE_EXHAUSTED: StatusProto._Code.ValueType  # 8
+        FAILED_PRECONDITION: StatusProto._Code.ValueType  # 9
+        ABORTED: StatusProto._Code.ValueType  # 10
+        OUT_OF_RANGE: StatusProto._Code.ValueType  # 11
+        UNIMPLEMENTED: StatusProto._Code.ValueType  # 12
+        INTERNAL: StatusProto._Code.ValueType  # 13
+        UNAVAILABLE: StatusProto._Code.ValueType  # 14
+        DATA_LOSS: StatusProto._Code.ValueType  # 15
+        UNAUTHENTICATED: StatusProto._Code.ValueType  # 16
+
+    class Code(_Code, metaclass=_CodeEnumTypeWrapper): ...
+    OK: StatusProto.Code.ValueType  # 0
+    CANCELLED: StatusProto.Code.ValueType  # 1
+    UNKNOWN: StatusProto.Code.ValueType  # 2
+    INVALID_ARGUMENT: StatusProto.Code.ValueType  # 3
+    DEADLINE_EXCEEDED: StatusProto.Code.ValueType  # 4
+    NOT_FOUND: StatusProto.Code.ValueType  # 5
+    ALREADY_EXISTS: StatusProto.Code.ValueType  # 6
+    PERMISSION_DENIED: StatusProto.Code.ValueType  # 7
+    RESOURCE_EXHAUSTED: StatusProto.Code.ValueType  # 8
+    FAILED_PRECONDITION: StatusProto.Code.ValueType  # 9
+    ABORTED: StatusProto.Code.ValueType  # 10
+    OUT_OF_RANGE: StatusProto.Code.ValueType  # 11
+    UNIMPLEMENTED: StatusProto.Code.ValueType  # 12
+    INTERNAL: StatusProto.Code.ValueType  # 13
+    UNAVAILABLE: StatusProto.Code.ValueType  # 14
+    DATA_LOSS: StatusProto.Code.ValueType  # 15
+    UNAUTHENTICATED: StatusProto.Code.ValueType  # 16
 
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
-    error_code: _builtins.int
+    error_code: Global___StatusProto.Code.ValueType
     error_message: _builtins.str
     def __init__(
         self,
         *,
-        error_code: _builtins.int = ...,
+        error_code: Global___StatusProto.Code.ValueType = ...,
         error_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -185,10 +185,15 @@ def main() -> NoReturn:
     for name, number in asdict(Ports()).items():
         parser.add_argument(f"--{name.replace('_', '-')}-port", dest=name, type=int, default=number)
     parser.add_argument("--max-request-bytes", type=int, default=64 * 1024 * 1024)
+    parser.add_argument("--check", action="store_true", help="start nothing: exit 0 if every model is ready")
     options = parser.parse_args()
     models = options.models or sorted({archive.model for archive in archives_in(options.store)})
     if not models:
         parser.error(f"{options.store} holds no archive; run `make models`")
+    if options.check:
+        archives = [archive for archive in archives_in(options.store) if archive.model in models]
+        where = (options.management_host, options.management)
+        sys.exit(not all(ready_workers(*where, archive) for archive in archives))
     try:
         started = launch(
             store=options.store,

@@ -13,18 +13,21 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
+import yaml
 from google.protobuf import text_format
 
 from gateway.backends.tfserving import TFServing
 from gateway.contract import Contract
 from gateway.errors import EndpointFailed, RejectedByBackend
 from gateway.inference import InferRequest, Tensor, split_bytes
+from models.cnn_mnist.transform import to_inputs
 from services.launch import Running, free_port
 from services.protocol import tfserving_pb2 as pb
 from services.tfserving.run import launch
 
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venvs" / "tensorflow"
+BUILT = ROOT / "build" / "models" / "tfserving"
 WAIT_SECONDS = 30.0
 
 pytestmark = [
@@ -32,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not VENV.exists(), reason="needs .venvs/tensorflow"),
 ]
 
-# Two versions that differ in `scale`; numbers, strings, and an index that can make a lookup fail in the graph.
+# Two versions that differ in `scale`; numbers, strings, and an index that can make a lookup fail inside.
 SAVED_MODELS = """
 import sys, tensorflow as tf
 for version, scale in ((1, 2.0), (2, 3.0)):
@@ -222,6 +225,30 @@ async def test_readiness_is_that_of_the_version(backend: TFServing) -> None:
     assert await backend.is_ready("both", "2", "fp32")
     assert not await backend.is_ready("both", "3", "fp32")
     assert not await backend.is_ready("both", "1", "int8")
+
+
+@pytest.mark.skipif(not (BUILT / "models.config").exists(), reason="needs `make models`")
+async def test_the_exported_digit_model_fits_its_contract_and_knows_its_example(tmp_path: Path) -> None:
+    folder = ROOT / "models" / "cnn_mnist"
+    contract = Contract.model_validate(yaml.safe_load((folder / "model.yaml").read_text()))
+    image = to_inputs((folder / contract.example).read_bytes())["image"]
+    inputs = (Tensor.of("image", "FP32", image[np.newaxis]),)
+    started = launch(
+        models_config=BUILT / "models.config",
+        models_root=BUILT,
+        run_dir=tmp_path,
+        port=free_port(),
+        venv=VENV,
+    )
+    with Running(started):
+        backend = TFServing(
+            started.addresses["grpc"], contracts={contract.name: contract}, max_request_bytes=1024 * 1024
+        )
+        request = InferRequest(contract.name, inputs, 0.0, version=contract.default_version, variant="fp32")
+        (probabilities,) = (await backend(request)).outputs
+        await backend.aclose()
+    assert probabilities.numpy().sum() == pytest.approx(1.0, abs=1e-5)
+    assert probabilities.numpy().argmax() == 7
 
 
 def test_answers_are_typed_fields(server: Server) -> None:

@@ -57,7 +57,7 @@ MESSAGES: list[tuple[str, str]] = [
     ("apis.get_model_metadata.GetModelMetadataRequest", f"{SPEC} metadata_field: 'signature_def'"),
     (
         "apis.get_model_metadata.GetModelMetadataResponse",
-        f"{SPEC} metadata {{ key: 'signature_def' value {{ type_url: 'type.googleapis.com/x' value: 'v' }} }}",
+        f"{SPEC} metadata {{ key: 'signature_def' value {{ type_url: 'a.b/x' value: 'v' }} }}",
     ),
     ("apis.get_model_metadata.SignatureDefMap", SIGNATURE),
     ("apis.get_model_status.GetModelStatusRequest", SPEC),

@@ -1,0 +1,143 @@
+"""TensorFlow Serving's gRPC: PredictionService (Predict, GetModelMetadata) and ModelService (GetModelStatus).
+
+Messages: tensorflow_serving/apis/*.proto. Inputs come in `tensor_content` or in typed fields. Outputs go in
+typed fields (`float_val`, ...), as from a server with its default flags, since clients read those by name.
+Every model has one signature, `serving_default`; another is INVALID_ARGUMENT (the server:
+FAILED_PRECONDITION). Without a version the model's default version answers; with a label, GetModelStatus
+tells of the label's version (the server: of all). The other methods of both services are UNIMPLEMENTED.
+"""
+
+from typing import Any
+
+import grpc
+
+from gateway.errors import InvalidRequest
+from gateway.inference import InferRequest
+from gateway.protocols.edge import Edge, reply_facts
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.tfserving_models import (
+    SIGNATURE,
+    SIGNATURE_FIELD,
+    check_signature,
+    check_spec,
+    model_status,
+    signatures,
+)
+from gateway.stages.measured import Measurement
+from gateway.tensor_proto import read, write
+from services.protocol.tfserving_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    PredictRequest,
+    PredictResponse,
+)
+
+PROTOCOL = "tfserving_grpc"
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+"""The official name of what our SignatureDefMap's bytes are."""
+
+
+def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+    """Both services."""
+    tfserving = _TFServing(edge)
+    prediction = Methods(edge, PREDICTION_SERVICE, PROTOCOL)
+    prediction.unary("Predict", PredictRequest, tfserving.predict, measures=True)
+    prediction.unary("GetModelMetadata", GetModelMetadataRequest, tfserving.metadata)
+    model = Methods(edge, MODEL_SERVICE, PROTOCOL)
+    model.unary("GetModelStatus", GetModelStatusRequest, tfserving.status)
+    return [prediction.handler(), model.handler()]
+
+
+class _TFServing:
+    """The methods."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def predict(
+        self, message: PredictRequest, measurement: Measurement, context: Context
+    ) -> PredictResponse:
+        """One inference."""
+        model, version, label = _spec(message)
+        measurement.asks(model, version)
+        check_spec(self._edge.catalog, model, version=version, label=label)
+        check_signature(message.model_spec.signature_name)
+        request = InferRequest(
+            model=model,
+            version=version,
+            label=label,
+            variant=_variant(context),
+            inputs=tuple(
+                read(name, proto, max_bytes=self._edge.max_request_bytes, empty_is_zeros=True)
+                for name, proto in message.inputs.items()
+            ),
+            outputs=_output_filter(message),
+            deadline=self._edge.deadline(model, call_timeout_seconds(context)),
+        )
+        response = await self._edge.infer(request)
+        measurement.answered(response)
+        context.set_trailing_metadata(tuple(reply_facts(response).items()))
+        reply = PredictResponse()
+        reply.model_spec.name = model
+        reply.model_spec.version.value = int(response.version)
+        reply.model_spec.signature_name = SIGNATURE
+        for tensor in response.outputs:
+            write(tensor, reply.outputs[tensor.name], typed=True)
+        return reply
+
+    async def metadata(
+        self, message: GetModelMetadataRequest, _: Measurement, __: Context
+    ) -> GetModelMetadataResponse:
+        """A model's signature."""
+        model, version, label = _spec(message)
+        if not message.metadata_field:
+            raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in message.metadata_field:
+            if field != SIGNATURE_FIELD:
+                raise InvalidRequest(f"Metadata field {field} is not supported")
+        concrete = check_spec(self._edge.catalog, model, version=version, label=label)
+        reply = GetModelMetadataResponse()
+        reply.model_spec.name = model
+        reply.model_spec.version.value = int(concrete)
+        packed = reply.metadata[SIGNATURE_FIELD]
+        packed.type_url = TYPE_URL
+        packed.value = signatures(self._edge.catalog.contract(model)).SerializeToString()
+        return reply
+
+    async def status(
+        self, message: GetModelStatusRequest, _: Measurement, __: Context
+    ) -> GetModelStatusResponse:
+        """The state of a version, or of all versions of a model."""
+        model, version, label = _spec(message)
+        return model_status(self._edge, model, version=version, label=label)
+
+
+def _spec(message: PredictRequest | GetModelMetadataRequest | GetModelStatusRequest) -> tuple[str, str, str]:
+    """Model, version and label.
+
+    Raises:
+        InvalidRequest: no model is named.
+    """
+    if not message.HasField("model_spec"):
+        raise InvalidRequest("Missing ModelSpec")
+    spec = message.model_spec
+    if not spec.name:
+        raise InvalidRequest("ModelSpec has no name specified.")
+    return spec.name, str(spec.version.value) if spec.HasField("version") else "", spec.version_label
+
+
+def _output_filter(message: PredictRequest) -> tuple[str, ...]:
+    names = tuple(message.output_filter)
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InvalidRequest(f"duplicate output tensor alias: {name}")
+    return names
+
+
+def _variant(context: Context) -> str:
+    metadata: Any = context.invocation_metadata() or ()
+    return str(dict(metadata).get("x-inferway-variant", ""))

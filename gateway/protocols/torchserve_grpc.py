@@ -1,0 +1,78 @@
+"""TorchServe's gRPC: Predictions and Ping of `org.pytorch.serve.grpc.inference.InferenceAPIsService`.
+
+Errors have the codes that they should have, where TorchServe says INTERNAL for nearly all; the texts of those
+that clients look for are its own. StreamPredictions is UNIMPLEMENTED: no backend streams yet.
+"""
+
+import grpc
+import orjson
+from google.protobuf.empty_pb2 import Empty
+
+from gateway.errors import ModelNotFound, VersionNotFound
+from gateway.inference import InferRequest, split_bytes
+from gateway.protocols.edge import Edge, reply_facts
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.torchserve_items import pass_through, payload, read_items, write_answer
+from gateway.protocols.torchserve_models import model_version
+from gateway.stages.measured import Measurement
+from services.protocol.torchserve_pb2 import PredictionResponse, PredictionsRequest, TorchServeHealthResponse
+
+SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
+PROTOCOL = "torchserve_grpc"
+JAVA = "org.pytorch.serve.archive.model"
+
+
+def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+    """The service."""
+    torchserve = _TorchServe(edge)
+    methods = Methods(edge, SERVICE, PROTOCOL)
+    methods.unary("Predictions", PredictionsRequest, torchserve.predictions, measures=True)
+    methods.unary("Ping", Empty, torchserve.ping)
+    return [methods.handler()]
+
+
+class _TorchServe:
+    """The methods."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def ping(self, _: Empty, _measurement: Measurement, _context: Context) -> TorchServeHealthResponse:
+        """Whether every model can be answered, as the JSON text that TorchServe puts there."""
+        status = {"status": "Healthy" if self._edge.ready else "Unhealthy"}
+        return TorchServeHealthResponse(health=orjson.dumps(status, option=orjson.OPT_INDENT_2).decode())
+
+    async def predictions(
+        self, asked: PredictionsRequest, measurement: Measurement, context: Context
+    ) -> PredictionResponse:
+        """One inference: a file's bytes in, JSON out; which cache and backend answered is in the metadata."""
+        measurement.asks(asked.model_name, asked.model_version)
+        try:
+            return await self._predictions(asked, measurement, context)
+        except ModelNotFound as error:
+            error.args = (f"Model not found: {error.model}\n{JAVA}.ModelNotFoundException",)
+            raise
+        except VersionNotFound as error:
+            error.args = (f"{error}\n{JAVA}.ModelVersionNotFoundException",)
+            raise
+
+    async def _predictions(
+        self, asked: PredictionsRequest, measurement: Measurement, context: Context
+    ) -> PredictionResponse:
+        model, catalog = asked.model_name, self._edge.catalog
+        deadline = self._edge.deadline(model, call_timeout_seconds(context))
+        if model in catalog.passthrough:
+            inputs = pass_through(asked.input)
+            request = InferRequest(model, inputs, deadline, version=asked.model_version)
+            response = await self._edge.infer(request)
+            (prediction,) = split_bytes(response.outputs[0])
+        else:
+            contract, transform = catalog.contract(model), catalog.transforms.get(model)
+            content = payload({name: asked.input[name] for name in sorted(asked.input)})
+            inputs, many = await read_items(contract, transform, content)
+            version = model_version(contract, asked.model_version)
+            response = await self._edge.infer(InferRequest(model, inputs, deadline, version=version))
+            prediction = write_answer(contract, transform, response, many=many)
+        measurement.answered(response)
+        context.set_trailing_metadata(tuple(reply_facts(response).items()))
+        return PredictionResponse(prediction=prediction)

@@ -1,0 +1,164 @@
+"""What TorchServe's clients send, as tensors; and tensors as the answers that they expect.
+
+TorchServe leaves a payload's meaning to each model's handler. For a model with a contract it means here what
+it means to TorchServe's own image handlers: a file, or JSON that holds a file in base64 or a tensor's numbers.
+`{"instances": [...]}` is several of these, answered by `{"predictions": [...]}`.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from gateway.contract import Contract
+from gateway.errors import InvalidTensor, MalformedBody
+from gateway.inference import InferResponse, Tensor, split_bytes
+from gateway.protocols.oip_json import parse_json, tensor_from_json
+from gateway.transforms import Transform
+
+PAYLOAD_FIELDS = ("data", "body")
+"""Where TorchServe's own handlers look for the payload, in this order."""
+
+Item = Mapping[str, Tensor]
+"""One item's inputs by name, without the batch axis."""
+
+
+def payload(fields: Mapping[str, Any]) -> Any:
+    """The field that counts: `data`, else `body`, else the first one; no bytes when there is none."""
+    for name in (*PAYLOAD_FIELDS, *fields):
+        if name in fields:
+            return fields[name]
+    return b""
+
+
+def pass_through(fields: Mapping[str, bytes]) -> tuple[Tensor, ...]:
+    """The fields of a request to a model without a contract: BYTES [1] each."""
+    return tuple(Tensor.of_bytes(name, (1,), [value]) for name, value in fields.items())
+
+
+async def read_items(
+    contract: Contract, transform: Transform | None, content: Any
+) -> tuple[tuple[Tensor, ...], bool]:
+    """The inputs of one request.
+
+    Args:
+        contract: the model's.
+        transform: the model's, if it takes files.
+        content: a file's bytes (for a model without a transform: JSON's), or parsed JSON.
+
+    Returns:
+        The inputs with the batch axis, and whether they are `instances`.
+
+    Raises:
+        MalformedBody: not a file that the model takes, or JSON of another form.
+        InvalidTensor: numbers that do not make the tensor.
+    """
+    if isinstance(content, bytes) and transform is None:
+        content = parse_json(content)
+    if not isinstance(content, dict) or "instances" not in content:
+        return _join(contract, [await _item(contract, transform, content)]), False
+    instances = content["instances"]
+    limit = max(contract.max_batch_size, 1)
+    if not isinstance(instances, list) or not 1 <= len(instances) <= limit:
+        got = f"{len(instances)} items" if isinstance(instances, list) else "something else"
+        raise MalformedBody(f"'instances': expected a list of 1 to {limit} items, got {got}")
+    return _join(contract, [await _item(contract, transform, instance) for instance in instances]), True
+
+
+def write_answer(
+    contract: Contract, transform: Transform | None, response: InferResponse, *, many: bool
+) -> bytes:
+    """The reply's JSON: `{label: probability}`, or the outputs' values where the model has no transform."""
+    columns = {tensor.name: _values(tensor) for tensor in response.outputs}
+    items = [columns]
+    if contract.max_batch_size:
+        rows = range(response.outputs[0].shape[0])
+        items = [{name: values[row] for name, values in columns.items()} for row in rows]
+    write = transform.to_answer if transform is not None else _plain
+    answers = [write(item) for item in items]
+    return orjson.dumps({"predictions": answers} if many else answers[0], option=orjson.OPT_INDENT_2)
+
+
+async def _item(contract: Contract, transform: Transform | None, content: Any) -> Item:
+    """One item, from a file's bytes or from what JSON has in its place."""
+    inputs = [spec.name for spec in contract.inputs]
+    if isinstance(content, dict) and not content.keys() & set(inputs):
+        content = payload(content)
+    if isinstance(content, str):
+        content = _decoded(content)
+    if isinstance(content, bytes):
+        return await _from_file(contract, transform, content)
+    if isinstance(content, list) and len(inputs) == 1:
+        content = {inputs[0]: content}
+    if not isinstance(content, dict):
+        raise MalformedBody(f"expected a file, a file in base64, or numbers for {inputs}")
+    return {
+        spec.name: tensor_from_json(spec.name, spec.datatype, _shape(content[spec.name]), content[spec.name])
+        for spec in contract.inputs
+        if spec.name in content
+    }
+
+
+async def _from_file(contract: Contract, transform: Transform | None, file: bytes) -> Item:
+    if transform is None:
+        raise MalformedBody(f"model '{contract.name}' takes no files: expected numbers for its inputs")
+    try:
+        # Decoding a picture takes milliseconds, in which the event loop would answer nobody else.
+        values = await asyncio.to_thread(transform.to_inputs, file)
+    except ValueError as error:
+        raise MalformedBody(str(error)) from error
+    return {
+        spec.name: Tensor.of(spec.name, spec.datatype, values[spec.name])
+        for spec in contract.inputs
+        if spec.name in values
+    }
+
+
+def _join(contract: Contract, items: Sequence[Item]) -> tuple[Tensor, ...]:
+    """The items one behind another along the batch axis; the contract's check finds what is missing."""
+    if not contract.max_batch_size:
+        return tuple(items[0].values())
+    joined = []
+    for spec in contract.inputs:
+        tensors = [item[spec.name] for item in items if spec.name in item]
+        if not tensors:
+            continue
+        shapes = {tensor.shape for tensor in tensors}
+        if len(shapes) > 1 or len(tensors) < len(items):
+            got = f"{len(tensors)} of shapes {sorted(shapes)}"
+            raise InvalidTensor(spec.name, expected=f"{len(items)} instances of one shape", got=got)
+        data = b"".join(tensor.data for tensor in tensors)
+        joined.append(Tensor(spec.name, spec.datatype, (len(tensors), *tensors[0].shape), data))
+    return tuple(joined)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of a nested list, if it is a regular one; the conversion finds out when it is not."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise MalformedBody(f"expected a file in base64, got other text: {error}") from error
+
+
+def _values(tensor: Tensor) -> NDArray[Any]:
+    if tensor.datatype != "BYTES":
+        return tensor.numpy()
+    texts = [item.decode("utf-8", "replace") for item in split_bytes(tensor)]
+    return np.array(texts, dtype=object).reshape(tensor.shape)
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value).tolist() for name, value in item.items()}

@@ -1,0 +1,100 @@
+"""The memory tier: bounded in bytes, least recently used out first, nothing after its time."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.caching.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
+from gateway.inference import InferResponse, Tensor
+from tests.fakes import FakeClock
+
+SMALL = InferResponse("m", "1", (Tensor("t", "UINT8", (100,), bytes(100)),))
+SMALL_BYTES = 100 + ENTRY_OVERHEAD_BYTES
+
+
+def of_bytes(size: int) -> InferResponse:
+    return replace(SMALL, outputs=(Tensor("t", "UINT8", (size,), bytes(size)),))
+
+
+async def test_what_was_put_is_there_and_nothing_else() -> None:
+    store = MemoryStore(10 * SMALL_BYTES)
+    await store.put(b"k", SMALL, 60)
+    assert await store.get(b"k") is SMALL
+    assert await store.get(b"other") is None
+
+
+async def test_an_answer_is_gone_at_the_end_of_its_time() -> None:
+    clock = FakeClock()
+    store = MemoryStore(10 * SMALL_BYTES, clock=clock)
+    await store.put(b"k", SMALL, 60)
+    clock.now += 59.9
+    assert await store.get(b"k") is SMALL
+    clock.now += 0.1
+    assert await store.get(b"k") is None
+    assert store.size_bytes == 0
+
+
+async def test_reading_an_answer_does_not_lengthen_its_time() -> None:
+    clock = FakeClock()
+    store = MemoryStore(10 * SMALL_BYTES, clock=clock)
+    await store.put(b"k", SMALL, 60)
+    clock.now += 40
+    await store.get(b"k")
+    clock.now += 40
+    assert await store.get(b"k") is None
+
+
+async def test_what_was_not_used_for_longest_makes_room() -> None:
+    store = MemoryStore(2 * SMALL_BYTES)
+    await store.put(b"a", SMALL, 60)
+    await store.put(b"b", SMALL, 60)
+    await store.get(b"a")
+    await store.put(b"c", SMALL, 60)
+    assert [await store.get(key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
+
+
+async def test_putting_a_key_again_replaces_its_answer_and_its_time() -> None:
+    clock = FakeClock()
+    store = MemoryStore(10 * SMALL_BYTES, clock=clock)
+    await store.put(b"k", SMALL, 60)
+    clock.now += 40
+    newer = of_bytes(50)
+    await store.put(b"k", newer, 60)
+    clock.now += 40
+    assert await store.get(b"k") is newer
+    assert store.size_bytes == 50 + ENTRY_OVERHEAD_BYTES
+
+
+async def test_an_answer_larger_than_the_whole_store_is_not_kept_and_costs_nobody_a_place() -> None:
+    store = MemoryStore(2 * SMALL_BYTES)
+    await store.put(b"a", SMALL, 60)
+    await store.put(b"large", of_bytes(3 * SMALL_BYTES), 60)
+    assert await store.get(b"large") is None
+    assert await store.get(b"a") is SMALL
+
+
+@pytest.mark.parametrize("limit_bytes", [0, ENTRY_OVERHEAD_BYTES])
+async def test_a_store_without_room_keeps_nothing(limit_bytes: int) -> None:
+    store = MemoryStore(limit_bytes)
+    await store.put(b"k", SMALL, 60)
+    assert await store.get(b"k") is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3000), st.booleans(), st.floats(0, 40)), max_size=40)
+)
+async def test_it_never_holds_more_than_its_limit_and_counts_what_it_holds(
+    steps: list[tuple[int, int, bool, float]],
+) -> None:
+    clock = FakeClock()
+    store = MemoryStore(8000, clock=clock)
+    for number, size, is_put, passed in steps:
+        clock.now += passed
+        if is_put:
+            await store.put(bytes([number]), of_bytes(size), 60)
+        else:
+            await store.get(bytes([number]))
+        held = sum(len(entry.response.outputs[0].data) for entry in store._entries.values())
+        assert store.size_bytes == held + ENTRY_OVERHEAD_BYTES * len(store._entries) <= 8000

@@ -1,0 +1,55 @@
+"""Loading a model's transform.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.transforms import load_transform
+
+TRANSFORM = """
+import numpy as np
+
+def to_inputs(payload):
+    return {"length": np.array([len(payload)])}
+
+def to_answer(outputs):
+    return {"sum": float(outputs["sum"][0])}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "transform.py").write_text(text)
+    return folder
+
+
+def test_a_model_without_a_transform_has_none(tmp_path: Path) -> None:
+    assert load_transform(tmp_path) is None
+
+
+def test_a_transform_turns_bytes_into_tensors_and_tensors_into_an_answer(tmp_path: Path) -> None:
+    transform = load_transform(write(tmp_path, TRANSFORM))
+    assert transform is not None
+    assert transform.to_inputs(b"abc")["length"] == 3
+    assert transform.to_answer({"sum": np.array([2.5])}) == {"sum": 2.5}
+
+
+def test_two_models_never_share_a_transform(tmp_path: Path) -> None:
+    one = load_transform(write(tmp_path / "one", TRANSFORM))
+    other = load_transform(write(tmp_path / "other", TRANSFORM.replace("len(payload)", "7")))
+    assert one is not None
+    assert other is not None
+    assert one.to_inputs(b"")["length"] == 0
+    assert other.to_inputs(b"")["length"] == 7
+
+
+def test_a_transform_that_breaks_on_import_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load_transform(write(tmp_path, "1 / 0"))
+
+
+@pytest.mark.parametrize("missing", ["to_inputs", "to_answer"])
+def test_a_transform_that_lacks_a_function_is_refused_when_it_is_loaded(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(ImportError, match=f"transform.py has no function '{missing}'"):
+        load_transform(write(tmp_path, TRANSFORM.replace(missing, "renamed")))
