@@ -116,7 +116,7 @@ $(ENVIRONMENTS): env-%: .venvs/%/.ready
 define install
 @mkdir -p $(@D) && echo "==> $(@D) ..."
 @$(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
-	echo "$(PYTHON) is older than 3.11 or has no pip: apt-get install python3-pip, or name another by PYTHON=..." >&2; exit 1; }
+	echo "$(PYTHON) is no Python 3.11 or later with pip: apt-get install python3-pip, or name another by PYTHON=..." >&2; exit 1; }
 @$(PYTHON) -m venv --without-pip $(@D)
 @$(PYTHON) -m pip --python $(@D)/bin/python install -qq $(1) && echo "    $(@D) is ready after $$SECONDS s"
 endef

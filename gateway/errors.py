@@ -16,6 +16,7 @@
         |-- EndpointUnreachable          nothing was sent: a retry is free
         |-- EndpointBusy                 its queue is full; it is well
         |-- EndpointFailed               it broke while answering
+        |-- HandlerFailed                a handler without a contract raised; perhaps the input was wrong
         |-- AttemptTimedOut              it did not answer within `attempt_timeout_seconds`
         `-- BadReply                     it said OK with the wrong tensors
 
@@ -172,6 +173,12 @@ class EndpointBusy(EndpointFailure):
 
 class EndpointFailed(EndpointFailure):
     """The endpoint broke while it was answering."""
+
+
+class HandlerFailed(EndpointFailure):
+    """A team's own code raised on this input: nobody can tell which of the two is wrong."""
+
+    blames_endpoint = False
 
 
 class AttemptTimedOut(EndpointFailure):

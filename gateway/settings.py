@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.configuration import load
+from gateway.configuration import ConfigurationError, load
 from gateway.contract import Contract, Name, Section, Version
 
 ENVIRONMENT_PREFIX = "INFERWAY_"
@@ -29,7 +29,15 @@ def _is_address(value: str) -> str:
     return value
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"endpoint '{name}' is named twice")
+    return names
+
+
 Address = Annotated[str, AfterValidator(_is_address)]
+EndpointNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class ServerSettings(Section):
@@ -139,14 +147,14 @@ class PoolSettings(Section):
     model: Name
     versions: tuple[Version, ...] = ()
     variant: Name = "fp32"
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    endpoints: EndpointNames
 
 
 class PassthroughSettings(Section):
     """A model without a contract: bytes go to TorchServe and back unchanged, and are never cached."""
 
     model: Name
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    endpoints: EndpointNames
 
 
 class Settings(Section):
@@ -195,10 +203,14 @@ def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
     Raises:
         ConfigurationError: with file, line and what is expected there.
     """
-    contracts = {}
+    contracts: dict[str, Contract] = {}
     for name in settings.models:
         folder = root / name
-        contract = load(Contract, folder / "model.yaml")
+        path = folder / "model.yaml"
+        contract = load(Contract, path)
+        if contract.name in contracts:
+            other = contracts[contract.name].folder
+            raise ConfigurationError(f"{path}:1: model '{contract.name}' is in {other} too")
         contract._folder = folder  # noqa: SLF001 - where it was read from is no part of the file
         contracts[contract.name] = contract
     return contracts
@@ -212,7 +224,14 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         *parents, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         section = nested
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
             section = section.setdefault(parent, {})
-        section[last] = yaml.safe_load(value)
+            if not isinstance(section, dict):
+                outer = "__".join(name.split("__")[:depth])
+                raise ConfigurationError(f"environment: {name}: {outer} is set too, and is no mapping")
+        try:
+            section[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            text = str(error).splitlines()[0]
+            raise ConfigurationError(f"environment: {name}: not YAML: {text}") from error
     return nested

@@ -89,7 +89,7 @@ def _row(part: Part) -> tuple[str, str, str, str]:
 
 
 def _print(record: Record) -> None:
-    say(f"\n{table(record)}")
+    say(table(record))
 
 
 def _runs(part: Part) -> bool:

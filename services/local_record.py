@@ -46,8 +46,9 @@ class Record:
     boot_id: str = field(default_factory=lambda: BOOT_ID.read_text().strip())
 
     def with_part(self, part: Part) -> Self:
-        """With this part in place of the one of the same name."""
-        return replace(self, parts=(*(old for old in self.parts if old.name != part.name), part))
+        """With this part in place of the one of the same name, else as the last."""
+        parts = {old.name: old for old in self.parts} | {part.name: part}
+        return replace(self, parts=tuple(parts.values()))
 
     def find(self, name: str) -> Part | None:
         """The part of that name."""

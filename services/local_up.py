@@ -96,7 +96,7 @@ class Bringing:
                 self.started[name].stop()
                 self._skip(name, error)
             else:
-                say(f"  {name}: ready after {time.monotonic() - began:.1f} s")
+                say(f"  {name}: ready ({time.monotonic() - began:.1f} s)")
         self._waiting.clear()
 
     def _stop_leftovers(self, name: str) -> None:

@@ -82,7 +82,7 @@ def fake_edge(infer: FakeInfer, *contracts: Contract, ready: bool = True, **attr
     catalog = Catalog({contract.name: contract for contract in contracts})
     attributes = {"max_request_bytes": 1024 * 1024, **attributes}
     return Edge(
-        infer=chain(partial(Resolved, catalog=catalog), to=infer),
+        infer=chain(partial(Resolved, catalog=catalog, max_request_bytes=2**26), to=infer),
         catalog=catalog,
         is_ready=lambda _model, _version: ready,
         measured=Measured(Metrics(CollectorRegistry()), catalog),

@@ -9,6 +9,7 @@ Tensors travel raw in both directions. What was learnt from the real server (2.5
 - It answers with the outputs in an order of its own.
 """
 
+import asyncio
 from collections.abc import Mapping
 from operator import methodcaller
 from typing import Any, ClassVar
@@ -69,7 +70,7 @@ class OpenInference:
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
         self._dead: set[str] = set()
-        self._reviving: set[str] = set()
+        self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
@@ -105,8 +106,9 @@ class OpenInference:
         name = engine_model_name(model, variant)
         ready = self._method("ModelReady", ModelReadyResponse)
         try:
-            if name in self._dead and not await self._revive(name):
-                return False
+            if name in self._dead:
+                # A check that is given up must not cut a long load off: the next would begin it anew.
+                await asyncio.shield(self._revival(name))
             reply = await ready(ModelReadyRequest(name=name, version=version), timeout=READY_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError:
             return False
@@ -114,24 +116,31 @@ class OpenInference:
 
     async def aclose(self) -> None:
         """Close the connection."""
+        for task in self._reviving.values():
+            task.cancel()
         if self._channel is not None:
             await self._channel.close()
 
-    async def _revive(self, name: str) -> bool:
-        """Unload and load a model; false while another readiness check is at it. Raises AioRpcError."""
-        if name in self._reviving:
-            return False
-        self._reviving.add(name)
-        try:
+    def _revival(self, name: str) -> asyncio.Task[None]:
+        """The revival of a model that is under way, begun if there is none; may end in an AioRpcError."""
+
+        async def revive() -> None:
             unload = self._method("RepositoryModelUnload", RepositoryModelUnloadResponse)
             load = self._method("RepositoryModelLoad", RepositoryModelLoadResponse)
             await unload(RepositoryModelUnloadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
             await load(RepositoryModelLoadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
             self._dead.discard(name)
             self._revivals[name] = self._revivals.get(name, 0) + 1
-        finally:
-            self._reviving.discard(name)
-        return True
+
+        def finished(task: asyncio.Task[None]) -> None:
+            del self._reviving[name]
+            if not task.cancelled():
+                task.exception()  # the check that waited for it may be gone
+
+        if name not in self._reviving:
+            self._reviving[name] = asyncio.create_task(revive())
+            self._reviving[name].add_done_callback(finished)
+        return self._reviving[name]
 
     def _method(self, name: str, reply: type[Message]) -> Any:
         """A method, over the channel that the first call opens in the loop that runs then."""

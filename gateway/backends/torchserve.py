@@ -21,13 +21,14 @@ from google.protobuf.message import Message
 
 from gateway import tensor_frame
 from gateway.backends import engine_model_name
+from gateway.backends.grpc_channel import open_channel, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
-    BodyTooLarge,
     EndpointBusy,
     EndpointFailed,
     EndpointUnreachable,
+    HandlerFailed,
     InferwayError,
     InvalidTensor,
     RejectedByBackend,
@@ -50,10 +51,6 @@ READY_TIMEOUT_SECONDS = 2.0
 """A server that does not describe its models within this is not ready."""
 CLOSE_SECONDS = 2.0
 """How long closing waits for calls whose callers have left."""
-ENVELOPE_BYTES = 64 * 1024
-"""Room for names and headers around the largest request's tensors, as in TorchServe's own configuration."""
-NEVER_SENT = ("failed to connect", "connection refused", "name resolution", "dns resolution")
-"""What gRPC's UNAVAILABLE says when there was no connection; otherwise the request may have arrived."""
 
 
 class TorchServe:
@@ -92,7 +89,7 @@ class TorchServe:
             BadReply: it said OK with the wrong tensors.
             RejectedByBackend: it blames the input.
             VersionNotFound: a model without a contract has no such version.
-            BodyTooLarge: the tensors are over `max_request_bytes`.
+            HandlerFailed: a handler without a contract raised.
         """
         contract = self._contracts.get(request.model)
         message = PredictionsRequest(
@@ -121,10 +118,15 @@ class TorchServe:
         try:
             description = await describe(asked, timeout=READY_TIMEOUT_SECONDS)
             await ping(Empty(), timeout=READY_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError:
+            entries = orjson.loads(description.msg)
+            return any(worker["status"] == "READY" for entry in entries for worker in entry["workers"])
+        except (
+            grpc.aio.AioRpcError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ):  # no answer, or not the expected one
             return False
-        entries = orjson.loads(description.msg)
-        return any(worker["status"] == "READY" for entry in entries for worker in entry["workers"])
 
     async def aclose(self) -> None:
         """Close the connections, after a moment for the calls whose callers have left."""
@@ -158,16 +160,8 @@ class TorchServe:
         """A method of a service, over the channel that the first call opens in the loop that runs then."""
         channel = self._channels.get(service)
         if channel is None:
-            limit = self._max_request_bytes + ENVELOPE_BYTES
-            options = (
-                ("grpc.max_send_message_length", limit),
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.enable_http_proxy", 0),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                ("grpc.use_local_subchannel_pool", 1),
-            )
-            channel = grpc.aio.insecure_channel(self._addresses[service], options=options)
+            address = self._addresses[service]
+            channel = open_channel(address, max_request_bytes=self._max_request_bytes)
             self._channels[service] = channel
         return channel.unary_unary(
             f"{service}/{name}",
@@ -181,15 +175,16 @@ class TorchServe:
     def _translate(self, error: grpc.aio.AioRpcError, request: InferRequest) -> InferwayError:
         """What a failed call means, in the gateway's words."""
         code, details = error.code(), error.details() or ""
-        if "Sent message larger than max" in details:
-            return BodyTooLarge(self._max_request_bytes)
         if "ModelVersionNotFoundException" in details and request.model not in self._contracts:
-            return VersionNotFound(request.model, "version", request.version, ())
+            known = ["those of its archives in TorchServe"]
+            return VersionNotFound(request.model, "version", request.version, known)
         failure: type[InferwayError] = EndpointFailed
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             failure = RejectedByBackend
-        elif code is grpc.StatusCode.UNAVAILABLE and any(said in details.lower() for said in NEVER_SENT):
+        elif was_never_sent(error):
             failure = EndpointUnreachable
+        elif "Prediction failed" in details:
+            failure = HandlerFailed
         elif "has no worker to serve" in details:
             failure = EndpointBusy
         elif "Received message larger than max" in details:

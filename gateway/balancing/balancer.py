@@ -93,7 +93,7 @@ class Balancer:
             endpoint.outlier.succeeded()
             return replace(response, endpoint=endpoint.name)
         except TimeoutError as error:
-            # Not the clock is asked: uvloop's timers are in whole milliseconds and may fire before it says so.
+            # The clock is not asked: uvloop's timers, in whole milliseconds, mostly fire before it says so.
             if timeout.expired() and limit == left:
                 raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
             failure = AttemptTimedOut(f"no answer in {limit:g} s")

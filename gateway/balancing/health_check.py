@@ -58,8 +58,7 @@ class HealthCheck:
                 return await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
         except TimeoutError:
             return False
-        except Exception:
-            # One endpoint's broken check must neither end the asking nor keep the gateway from starting.
+        except Exception:  # noqa: BLE001 - one broken check must not end the asking, nor keep us from starting
             _log.exception("endpoint_check_failed", endpoint=endpoint.name, model=pool.model)
             return False
 

@@ -47,7 +47,7 @@ class _Health:
         self, request: HealthCheckRequest, _context: Context
     ) -> AsyncIterator[HealthCheckResponse]:
         """The status now, and each later one."""
-        last = None
+        last: int = HealthCheckResponse.UNKNOWN
         while True:
             status = self._status(request.service)
             if status != last:
@@ -55,7 +55,7 @@ class _Health:
                 last = status
             await asyncio.sleep(WATCH_SECONDS)
 
-    def _status(self, service: str) -> HealthCheckResponse.ServingStatus:
+    def _status(self, service: str) -> int:
         if service not in self._services:
             return HealthCheckResponse.SERVICE_UNKNOWN
         return HealthCheckResponse.SERVING if self._edge.ready else HealthCheckResponse.NOT_SERVING

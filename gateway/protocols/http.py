@@ -174,20 +174,20 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         MalformedBody: an encoding that is unknown or broken, or a caller that left in the middle.
     """
     length = headers.get(b"content-length", b"0")
-    received = int(length) if length.isdigit() and int(length) > limit else 0
+    size_bytes = int(length) if length.isdigit() and int(length) > limit else 0
     chunks: list[bytes] = []
-    size = 0
-    while size <= limit and not received:
+    more = True
+    while more and size_bytes <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise MalformedBody("the caller closed the connection before the body was complete")
         chunk = message.get("body", b"")
-        size += len(chunk)
+        size_bytes += len(chunk)
         chunks.append(chunk)
-        if not message.get("more_body", False):
-            break
-    if received or size > limit:
-        await _drain(receive, limit)
+        more = message.get("more_body", False)
+    if size_bytes > limit:
+        if more:  # else there is nothing left, and a server would wait here for the caller to leave
+            await _drain(receive, limit)
         raise BodyTooLarge(limit)
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
@@ -223,6 +223,9 @@ def _expand(body: bytes, encoding: str, limit: int) -> bytes:
             raise BodyTooLarge(limit)
         if not expander.eof:
             raise MalformedBody(f"the {encoding} body is cut short")
+        if expander.unused_data:
+            size = len(expander.unused_data)
+            raise MalformedBody(f"{size} bytes follow the end of the {encoding} body")
         return expanded
     raise MalformedBody(f"the body is not valid {encoding}: {failure}")
 

@@ -15,19 +15,11 @@ def document(app: FastAPI, routes: Sequence[Route]) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             for route in routes:
-                schema["paths"].setdefault(_plain(route.path), {}).update(_operations(route))
+                schema["paths"].setdefault(route.path_format, {}).update(_operations(route))
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema
-
-
-def _plain(path: str) -> str:
-    """A route's path without Starlette's converters: `{model:str}` is `{model}`."""
-    return "/".join(
-        part.split(":")[0] + "}" if part.startswith("{") and ":" in part.split("}")[0] else part
-        for part in path.split("/")
-    )
 
 
 def _operations(route: Route) -> dict[str, Any]:

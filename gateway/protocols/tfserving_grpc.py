@@ -22,6 +22,7 @@ from gateway.protocols.tfserving_models import (
     check_spec,
     model_status,
     signatures,
+    version_asked,
 )
 from gateway.stages.measured import Measurement
 from gateway.tensor_proto import read, write
@@ -127,7 +128,7 @@ def _spec(message: PredictRequest | GetModelMetadataRequest | GetModelStatusRequ
     spec = message.model_spec
     if not spec.name:
         raise InvalidRequest("ModelSpec has no name specified.")
-    return spec.name, str(spec.version.value) if spec.HasField("version") else "", spec.version_label
+    return spec.name, version_asked(spec.version.value), spec.version_label
 
 
 def _output_filter(message: PredictRequest) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from gateway.protocols.tfserving_models import (
     check_spec,
     model_status,
     signatures,
+    version_asked,
 )
 from gateway.protocols.tfserving_reply import reply_body
 from gateway.protocols.tfserving_request import read_inputs
@@ -114,7 +115,7 @@ def _spec(call: HttpCall, method: str, after: str = "") -> tuple[str, str, str]:
         raise MalformedBody(f"Malformed request: {method} /v1/models/{model}{place}{after}")
     if version and int(version) >= INT64_LIMIT:
         raise InvalidRequest(f"Failed to convert version: {version} to numeric.")
-    return model, str(int(version)) if version else "", label
+    return model, version_asked(int(version or 0)), label
 
 
 def _malformed(method: str) -> Callable[[HttpCall], Coroutine[Any, Any, HttpReply]]:

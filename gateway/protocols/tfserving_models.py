@@ -24,6 +24,15 @@ SIGNATURE_FIELD = "signature_def"
 METHOD = "tensorflow/serving/predict"
 
 
+def version_asked(number: int) -> str:
+    """A version's number as our word for it; 0 asks for none.
+
+    No contract has a version 0, which the server's clients may ask for (and would not find) and by which
+    OpenVINO's, who speak this protocol too, mean the default version.
+    """
+    return str(number) if number else ""
+
+
 def check_spec(catalog: Catalog, model: str, *, version: str = "", label: str = "") -> str:
     """The concrete version that a request means, as far as it is configured.
 

@@ -84,7 +84,7 @@ def _json(value: Any) -> Any:
     """What orjson can write: a tensor's values, or those of one of its rows."""
     values = np.asarray(value)
     if not values.shape:
-        scalar = values[()]
+        scalar: Any = values[()]
         unwritable = isinstance(scalar, np.floating) and not np.isfinite(scalar)
         return orjson.Fragment(_token(float(scalar))) if unwritable else scalar
     if values.dtype == object:

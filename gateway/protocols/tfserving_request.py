@@ -159,7 +159,7 @@ def _check_lossless(
 ) -> None:
     """Refuse integers beyond the float's digits and numbers beyond its range; NaN and Infinity are fine."""
     exact = _EXACT[spec.datatype]
-    largest = np.finfo(np.float32 if spec.datatype == "FP32" else np.float64).max
+    largest = float(np.finfo(np.float32 if spec.datatype == "FP32" else np.float64).max)
     for place in np.flatnonzero(np.isfinite(doubles) & (np.abs(doubles) > exact)).tolist():
         value = values[place]
         if isinstance(value, int) or abs(value) > largest:

@@ -1,7 +1,7 @@
 """What TorchServe's clients send, as tensors; and tensors as the answers that they expect.
 
 TorchServe leaves a payload's meaning to each model's handler. For a model with a contract it means here what
-it means to TorchServe's own image handlers: a file, or JSON that holds a file in base64 or a tensor's numbers.
+it means to TorchServe's own image handlers: a file, or JSON that holds a base64 file or a tensor's numbers.
 `{"instances": [...]}` is several of these, answered by `{"predictions": [...]}`.
 """
 

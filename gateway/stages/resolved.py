@@ -10,6 +10,7 @@ from dataclasses import replace
 from gateway.caching.content_key import content_key
 from gateway.catalog import Catalog
 from gateway.chain import Infer
+from gateway.errors import BodyTooLarge
 from gateway.inference import InferRequest, InferResponse
 
 
@@ -19,11 +20,14 @@ class Resolved:
     Args:
         call_next: what it wraps.
         catalog: the models.
+        max_request_bytes: of all tensors together. JSON and typed contents may grow when they become raw
+            bytes; what an engine would refuse for its size must not look like its failure.
     """
 
-    def __init__(self, call_next: Infer, *, catalog: Catalog) -> None:
+    def __init__(self, call_next: Infer, *, catalog: Catalog, max_request_bytes: int) -> None:
         self._call_next = call_next
         self._catalog = catalog
+        self._max_request_bytes = max_request_bytes
         self._digests = {
             (contract.name, version, variant): contract.build_digest(version, variant)
             for contract in catalog.contracts.values()
@@ -37,16 +41,20 @@ class Resolved:
         Raises:
             NotFound: no such model, version, label or variant.
             InvalidTensor: a tensor does not fit the contract.
+            BodyTooLarge: the tensors are over the limit.
         """
-        if request.model in self._catalog.passthrough:
-            return await self._call_next(request)
+        if sum(len(tensor.data) for tensor in request.inputs) > self._max_request_bytes:
+            raise BodyTooLarge(self._max_request_bytes)
+        is_known = request.model not in self._catalog.passthrough
+        response = await self._call_next(self._resolve(request) if is_known else request)
+        return replace(response, id=request.id)
+
+    def _resolve(self, request: InferRequest) -> InferRequest:
         contract = self._catalog.contract(request.model)
         version = self._catalog.version(request.model, version=request.version, label=request.label)
         variant = self._catalog.variant(request.model, version, request.variant)
         contract.check(request)
         resolved = replace(request, version=version, variant=variant)
-        if contract.cache.enabled:
-            key = content_key(resolved, self._digests[request.model, version, variant])
-            resolved = replace(resolved, key=key)
-        response = await self._call_next(resolved)
-        return replace(response, id=request.id)
+        if not contract.cache.enabled:
+            return resolved
+        return replace(resolved, key=content_key(resolved, self._digests[request.model, version, variant]))

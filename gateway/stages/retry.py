@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer
-from gateway.errors import EndpointFailure, Unavailable
+from gateway.errors import DeadlineExceeded, EndpointFailure, Unavailable
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 
@@ -45,6 +45,7 @@ class Retry:
 
         Raises:
             Unavailable: every attempt failed, or the budget was spent; its text has the last failure's.
+            DeadlineExceeded: an attempt failed and the deadline has passed.
         """
         self._budget.deposit(self._clock())
         attempts = 1
@@ -54,22 +55,30 @@ class Retry:
                 return await self._call_next(request)
             except EndpointFailure as error:
                 failure = error
+                if self._clock() >= request.deadline:
+                    text = f"model '{request.model}': the deadline passed after an attempt failed: {error}"
+                    raise DeadlineExceeded(text) from error
                 if attempts >= self._max_attempts or not self._may_retry(request, error):
-                    raise self._unavailable(request, attempts, error) from error
+                    raise _unavailable(request, attempts, error) from error
                 request = request.without(error.endpoint)
                 attempts += 1
             except Unavailable as error:
                 if failure is None:
                     raise
-                raise self._unavailable(request, attempts - 1, failure) from error
+                back = error.retry_after_seconds
+                raise _unavailable(request, attempts - 1, failure, retry_after_seconds=back) from error
 
     def _may_retry(self, request: InferRequest, error: EndpointFailure) -> bool:
-        now = self._clock()
-        if now >= request.deadline:
-            return False
-        allowed = not error.was_sent or self._budget.withdraw(now)
+        allowed = not error.was_sent or self._budget.withdraw(self._clock())
         self._retries.labels(request.model, "sent" if allowed else "refused").inc()
         return allowed
 
-    def _unavailable(self, request: InferRequest, attempts: int, failure: EndpointFailure) -> Unavailable:
-        return Unavailable(f"model '{request.model}': {attempts} attempts failed, the last: {failure}")
+
+def _unavailable(
+    request: InferRequest, attempts: int, failure: EndpointFailure, *, retry_after_seconds: float = 1.0
+) -> Unavailable:
+    made = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return Unavailable(
+        f"model '{request.model}': {made} failed, the last: {failure}",
+        retry_after_seconds=retry_after_seconds,
+    )

@@ -56,6 +56,9 @@ class SingleFlight:
         """
         if not request.key:
             return await self._call_next(request)
+        left = request.deadline - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded(f"model '{request.model}': the deadline passed before it could be sent")
         flight = self._flights.get(request.key)
         joined = flight is not None
         if flight is None:
@@ -63,7 +66,7 @@ class SingleFlight:
         (self._joined if joined else self._started)[request.model].inc()
         flight.waiters += 1
         try:
-            async with asyncio.timeout(request.deadline - self._clock()) as timeout:
+            async with asyncio.timeout(left) as timeout:
                 response = await asyncio.shield(flight.task)
         except TimeoutError as error:
             if timeout.expired():

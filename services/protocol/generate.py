@@ -17,7 +17,9 @@ def main() -> int:
     """Run protoc over every .proto file; return its exit code."""
     protos = sorted(str(path.relative_to(ROOT)) for path in Path(__file__).parent.glob("*.proto"))
     includes = [f"-I{ROOT}", f"-I{files('grpc_tools') / '_proto'}"]  # google/protobuf/*.proto
-    return int(protoc.main(["protoc", *includes, f"--python_out={ROOT}", f"--mypy_out={ROOT}", *protos]))
+    plugin = f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}"
+    outs = (f"--python_out={ROOT}", f"--mypy_out={ROOT}")
+    return int(protoc.main(["protoc", plugin, *includes, *outs, *protos]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import triton_python_backend_utils as triton  # only inside the server
+import triton_python_backend_utils as triton  # type: ignore[import-not-found]  # only inside the server
 
 THREADS = "intra_op_thread_count"
 """The parameter of config.pbtxt that Triton's own ONNX Runtime backend also reads."""

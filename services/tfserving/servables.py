@@ -172,9 +172,9 @@ class Servables(Generic[Servable]):
         raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
 
     def versions(self, name: str) -> list[Version[Servable]]:
-        """All versions of a model that there ever were, in order."""
+        """All versions of a model that there ever were, the newest first."""
         versions = self._versions.get(name, {})
-        return [versions[number] for number in sorted(versions)]
+        return [versions[number] for number in sorted(versions, reverse=True)]
 
     def status(self, name: str, number: int | None) -> list[Version[Servable]]:
         """The versions that a status request means; all that ever were, without a number.

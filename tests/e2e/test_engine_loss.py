@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.load import Outcome, distinct_images, drive
@@ -32,18 +33,10 @@ def _kill(pid: int) -> Callable[[], Awaitable[None]]:
 
 def _kill_worker(torchserve: Engine) -> Callable[[], Awaitable[None]]:
     async def kill() -> None:
-        for child in _descendants(torchserve.running.pid):
-            os.kill(child, signal.SIGKILL)
+        for worker in psutil.Process(torchserve.running.pid).children():
+            worker.kill()
 
     return kill
-
-
-def _descendants(pid: int) -> list[int]:
-    below: list[int] = []
-    # Children belong to the thread that started them: the JVM's workers to one of its many.
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        below += [int(child) for child in (task / "children").read_text().split()]
-    return below
 
 
 def test_engines_killed_one_after_another_cost_no_request(tmp_path: Path) -> None:

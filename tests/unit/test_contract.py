@@ -63,7 +63,7 @@ def test_a_dimension_that_no_backend_can_hold_is_refused(size: int) -> None:
 
 def test_inputs_of_different_batch_sizes_are_refused() -> None:
     inputs = (values(1, 2, name="ids"), values(2, 2, name="mask"))
-    with pytest.raises(InvalidTensor, match="the same batch size for every input, got .*'ids': 1.*'mask': 2"):
+    with pytest.raises(InvalidTensor, match=r"the same batch size .*, got .*'ids': 1.*'mask': 2"):
         TWO_INPUTS.check(a_request(inputs=inputs))
 
 
@@ -74,12 +74,12 @@ def test_an_open_dimension_takes_any_size() -> None:
 def test_a_model_without_a_batch_axis_takes_exactly_its_own_shape() -> None:
     contract = a_contract(max_batch_size=0)
     contract.check(a_request(inputs=(values(2),)))
-    with pytest.raises(InvalidTensor, match="expected shape .2., got shape .1, 2."):
+    with pytest.raises(InvalidTensor, match=r"expected shape .2., got shape .1, 2."):
         contract.check(a_request())
 
 
 def test_an_unknown_output_is_refused() -> None:
-    with pytest.raises(InvalidTensor, match="'total': expected the outputs .'sum'., got an unknown output"):
+    with pytest.raises(InvalidTensor, match=r"'total': expected the outputs .'sum'., got an unknown output"):
         a_contract().check(a_request(outputs=("total",)))
 
 

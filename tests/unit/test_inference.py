@@ -91,7 +91,7 @@ def test_another_number_of_bytes_elements_than_the_shape_promises_is_refused(cou
 
 
 def test_a_length_that_runs_past_the_end_names_the_tensor_and_what_was_sent() -> None:
-    with pytest.raises(InvalidTensor, match="tensor 'words'.*runs past the 6 bytes sent"):
+    with pytest.raises(InvalidTensor, match=r"tensor 'words'.*runs past the 6 bytes sent"):
         Tensor("words", "BYTES", (1,), b"\xff\xff\xff\xffab").check_length()
 
 

@@ -17,10 +17,10 @@ from gateway.backends.torchserve import INFERENCE, MANAGEMENT, TorchServe
 from gateway.contract import Contract
 from gateway.errors import (
     BadReply,
-    BodyTooLarge,
     EndpointBusy,
     EndpointFailed,
     EndpointUnreachable,
+    HandlerFailed,
     InferwayError,
     InvalidTensor,
     RejectedByBackend,
@@ -62,6 +62,7 @@ class FakeTorchServe:
     def __init__(self) -> None:
         self.answer: Answer = frame(SUMS, COUNTS)
         self.workers = ["READY"]
+        self.description = ""
         self.requests: list[PredictionsRequest] = []
         self.described: list[DescribeModelRequest] = []
 
@@ -78,7 +79,7 @@ class FakeTorchServe:
         if request.model_name not in {"adder", "adder-int8", "own"}:
             await context.abort(grpc.StatusCode.NOT_FOUND, "Model not found")
         workers = [{"status": state} for state in self.workers]
-        return ManagementResponse(msg=orjson.dumps([{"workers": workers}]).decode())
+        return ManagementResponse(msg=self.description or orjson.dumps([{"workers": workers}]).decode())
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         def method(call: Any, request: Any) -> Any:
@@ -188,7 +189,7 @@ async def test_tensors_travel_raw_beside_a_header(backend: TorchServe, fake: Fak
         ("INTERNAL", 'Model "adder" has no worker to serve inference request. Please use', EndpointBusy),
         ("INTERNAL", "Worker died.\norg.pytorch.serve.http.InternalServerException", EndpointFailed),
         ("INVALID_ARGUMENT", "shape mismatch\norg.pytorch", RejectedByBackend),
-        ("UNAVAILABLE", "Prediction failed\norg.pytorch.serve.http.InternalServerException", EndpointFailed),
+        ("UNAVAILABLE", "Prediction failed\norg.pytorch.serve.http.InternalServerException", HandlerFailed),
         ("UNAVAILABLE", "Socket closed", EndpointFailed),
         ("CANCELLED", "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))", EndpointFailed),
         ("RESOURCE_EXHAUSTED", "Worker died.", EndpointFailed),
@@ -241,14 +242,6 @@ async def test_reply_larger_than_the_limit_is_a_bad_reply(backend: TorchServe, f
     fake.answer = raw(bytes(2 * LIMIT))
     with pytest.raises(BadReply):
         await backend(request())
-
-
-async def test_tensors_over_the_limit_are_refused_before_they_are_sent(
-    backend: TorchServe, fake: FakeTorchServe
-) -> None:
-    with pytest.raises(BodyTooLarge):
-        await backend(request(inputs=(Tensor("values", "FP32", (1, 2), bytes(2 * LIMIT)),)))
-    assert fake.requests == []
 
 
 async def test_an_error_of_one_item_blames_its_input(backend: TorchServe, fake: FakeTorchServe) -> None:
@@ -318,6 +311,11 @@ async def test_ready_means_a_ready_worker(
     assert await backend.is_ready("adder", "1", "int8") is ready
     (asked,) = fake.described
     assert (asked.model_name, asked.model_version) == ("adder-int8", "1")
+
+
+async def test_a_description_of_another_form_is_not_ready(backend: TorchServe, fake: FakeTorchServe) -> None:
+    fake.description = "no JSON"
+    assert not await backend.is_ready("adder", "1", "fp32")
 
 
 async def test_an_unknown_model_is_not_ready(backend: TorchServe) -> None:

@@ -93,6 +93,11 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert load(tmp_path).parts == ()
 
 
+def test_a_part_that_is_started_again_keeps_its_place() -> None:
+    record = Record("full", (Part("redis", skipped="broken"), Part("gateway")))
+    assert [part.name for part in record.with_part(Part("redis")).parts] == ["redis", "gateway"]
+
+
 def test_a_record_from_before_a_reboot_counts_for_nothing(tmp_path: Path) -> None:
     Record("full", (Part("redis", Server(1, 1, "run")),), boot_id="another boot").save(tmp_path)
     assert load(tmp_path).parts == ()

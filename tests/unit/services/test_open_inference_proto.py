@@ -13,14 +13,16 @@ OFFICIAL_FILES = (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR)
 
 
 def official_message(name: str) -> Descriptor:
-    (found,) = (f.message_types_by_name[name] for f in OFFICIAL_FILES if name in f.message_types_by_name)
-    return found
+    found: list[Descriptor] = [
+        file.message_types_by_name[name] for file in OFFICIAL_FILES if name in file.message_types_by_name
+    ]
+    return found[0]
 
 
 def facts(field: FieldDescriptor) -> tuple[object, ...]:
     """All that decides a field's bytes and its meaning, but for the package."""
     kind = field.message_type or field.enum_type
-    type_name = kind.full_name.removeprefix(f"{field.file.package}.") if kind else ""
+    type_name = kind.full_name.removeprefix(f"{kind.file.package}.") if kind else ""
     oneof = field.containing_oneof.name if field.containing_oneof else ""
     return (field.name, field.number, field.type, field.is_repeated, type_name, oneof)
 

@@ -23,7 +23,16 @@ with_tensorrt = [
 
 
 def build(network: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [PYTHON, "-m", "services.tensorrt.plan", "--onnx", network, "--out", out, *arguments]
+    command: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "services.tensorrt.plan",
+        "--onnx",
+        network,
+        "--out",
+        out,
+        *arguments,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -56,6 +56,7 @@ def test_without_a_number_the_latest_loaded_version_answers(base: Path) -> None:
     servables.poll()
     assert servables.find("m", None, "") == (2, "2")
     assert servables.find("m", 1, "") == (1, "1")
+    assert [version.number for version in servables.status("m", None)] == [2, 1]
 
 
 def test_a_new_version_is_loaded_before_the_old_one_goes(base: Path) -> None:

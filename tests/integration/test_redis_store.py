@@ -1,0 +1,204 @@
+"""The Redis tier against a real redis-server: right answers only, and no waiting while it is down."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import Gauge
+
+from gateway.caching.redis import PREFIX, RedisStore
+from gateway.inference import InferResponse, Tensor
+from services import redis
+from services.launch import Launch, Running, free_port
+from tests.fakes import FakeClock
+
+ANSWER = InferResponse(
+    "adder",
+    "1",
+    (Tensor("sum", "FP32", (1, 2), bytes(range(8))), Tensor.of_bytes("words", (2,), [b"a", b""])),
+    variant="fp32",
+    backend="triton",
+    endpoint="t1",
+    parameters={"gain": 0.5, "exact": True, "steps": 3, "note": "x"},
+)
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    return redis.launch(run_dir=tmp_path_factory.mktemp("redis"), port=free_port())
+
+
+@pytest.fixture(scope="module")
+def server(launch: Launch) -> Iterator[str]:
+    with Running(launch):
+        yield address(launch)
+
+
+def address(launch: Launch) -> str:
+    return f"redis://{launch.addresses['redis']}/0"
+
+
+class Tier:
+    """A store, and what it says of itself."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
+        self.clock = FakeClock()
+        self.up = Gauge("up", "Whether Redis answers.", registry=None)
+        self.store = RedisStore(
+            url, timeout_seconds=timeout_seconds, retry_after_seconds=1.0, up=self.up, clock=self.clock
+        )
+
+    async def put(self, key: bytes, answer: InferResponse = ANSWER, ttl_seconds: float = 60) -> None:
+        """Put and wait until it is written, as no request does."""
+        await self.store.put(key, answer, ttl_seconds)
+        await asyncio.gather(*self.store._writes)
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self.up._value.get() == 1)
+
+
+@asynccontextmanager
+async def a_tier(url: str, *, timeout_seconds: float = 30.0) -> AsyncIterator[Tier]:
+    tier = Tier(url, timeout_seconds=timeout_seconds)
+    yield tier
+    await tier.store.aclose()
+
+
+@pytest.fixture
+async def tier(server: str) -> AsyncIterator[Tier]:
+    async with a_tier(server) as made:
+        await made.store._redis.flushall()
+        yield made
+
+
+async def test_an_answer_comes_back_as_it_was_put(tier: Tier) -> None:
+    await tier.put(b"k")
+    assert await tier.store.get(b"k") == ANSWER
+    assert await tier.store.get(b"other") is None
+    assert tier.is_up
+
+
+async def test_whose_answer_it_was_is_not_kept(tier: Tier) -> None:
+    await tier.put(b"k", InferResponse("adder", "1", (), id="7", cache="miss"))
+    assert await tier.store.get(b"k") == InferResponse("adder", "1", ())
+
+
+async def test_another_gateway_finds_the_answer(tier: Tier, server: str) -> None:
+    await tier.put(b"k")
+    async with a_tier(server) as other:
+        assert await other.store.get(b"k") == ANSWER
+
+
+@pytest.mark.parametrize(("ttl_seconds", "milliseconds"), [(60, 60_000), (0.25, 250), (0.0001, 1)])
+async def test_an_answer_is_kept_as_long_as_it_may_be(
+    tier: Tier, ttl_seconds: float, milliseconds: int
+) -> None:
+    sent: list[tuple[bytes, int]] = []
+
+    async def remember(key: bytes, _frame: bytes, px: int) -> None:
+        sent.append((key, px))
+
+    tier.store._redis.set = remember  # type: ignore[method-assign, assignment]
+    await tier.put(b"k", ttl_seconds=ttl_seconds)
+    assert sent == [(PREFIX + b"k", milliseconds)]
+
+
+async def test_redis_itself_lets_the_answer_go(tier: Tier) -> None:
+    await tier.put(b"k", ttl_seconds=300)
+    left = await tier.store._redis.pttl(PREFIX + b"k")
+    assert 0 < left <= 300_000
+
+
+@pytest.mark.parametrize("frame", [b"", b"garbage", b"\x0e\0\0\0" + b'{"outputs":[]}', b"\x04\0\0\0null"])
+async def test_an_entry_that_cannot_be_read_is_no_answer(tier: Tier, frame: bytes) -> None:
+    await tier.store._redis.set(PREFIX + b"k", frame)
+    assert await tier.store.get(b"k") is None
+    assert tier.is_up
+
+
+async def test_an_entry_that_was_damaged_is_no_answer(tier: Tier) -> None:
+    await tier.put(b"k")
+    assert await tier.store._redis.setrange(PREFIX + b"k", 0, b"\x01") > 1
+    assert await tier.store.get(b"k") is None
+
+
+async def test_a_look_up_that_is_given_up_never_hands_its_answer_to_the_next(tier: Tier) -> None:
+    """A reply left on a connection would be read as the answer to another key."""
+    answers = {
+        bytes([number]): InferResponse("adder", "1", (Tensor("n", "UINT8", (1,), bytes([number])),))
+        for number in range(50)
+    }
+    for key, answer in answers.items():
+        await tier.put(key, answer)
+    for steps in range(12):
+        given_up = [asyncio.create_task(tier.store.get(key)) for key in answers]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        for task in given_up:
+            task.cancel()
+        await asyncio.gather(*given_up, return_exceptions=True)
+        found = await asyncio.gather(*(tier.store.get(key) for key in answers))
+        assert found == list(answers.values())
+
+
+async def test_hundreds_of_look_ups_at_once_all_find_their_answers(tier: Tier) -> None:
+    keys = [f"key {number}".encode() for number in range(400)]
+    await asyncio.gather(*(tier.put(key) for key in keys))
+    assert await asyncio.gather(*(tier.store.get(key) for key in keys)) == [ANSWER] * 400
+    assert tier.is_up
+
+
+async def test_the_writes_under_way_are_finished_on_the_way_out(tier: Tier, server: str) -> None:
+    async with a_tier(server) as leaving:
+        await leaving.store.put(b"k", ANSWER, 60)
+    assert await tier.store.get(b"k") == ANSWER
+
+
+async def test_without_a_server_there_is_no_answer_and_the_metric_says_so() -> None:
+    async with a_tier(f"redis://127.0.0.1:{free_port()}/0") as tier:
+        await tier.put(b"k")
+        assert await tier.store.get(b"k") is None
+        assert not await tier.store.ping()
+        assert not tier.is_up
+
+
+async def test_a_server_that_hangs_is_given_up_after_the_timeout_and_then_left_alone() -> None:
+    connections = 0
+
+    async def accept_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    hanging = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
+    port = hanging.sockets[0].getsockname()[1]
+    async with hanging, a_tier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.01) as tier:
+        assert await tier.store.get(b"k") is None
+        tried = connections
+        for _ in range(10):
+            assert await tier.store.get(b"k") is None
+        assert connections == tried
+        tier.clock.now += 1.0
+        await tier.store.get(b"k")
+        assert connections > tried
+
+
+async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_path: Path) -> None:
+    launch = redis.launch(run_dir=tmp_path, port=free_port())
+    with Running(launch) as first:
+        async with a_tier(address(launch)) as tier:
+            await tier.put(b"k")
+            seen = [(await tier.store.get(b"k"), tier.is_up)]
+            first.kill()
+            seen.append((await tier.store.get(b"k"), tier.is_up))
+            with Running(launch):
+                seen.append((await tier.store.get(b"k"), tier.is_up))  # left alone until the pause is over
+                tier.clock.now += 1.0
+                assert await tier.store.ping()
+                await tier.put(b"k")
+                seen.append((await tier.store.get(b"k"), tier.is_up))
+    assert seen == [(ANSWER, True), (None, False), (None, False), (ANSWER, True)]

@@ -1,0 +1,103 @@
+"""A TF Serving in the same process, for the tests of its backend."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+
+from gateway.contract import Contract
+from gateway.inference import InferRequest, Tensor
+from gateway.tensor_proto import write
+from services.protocol.tfserving_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelVersionStatus,
+    PredictRequest,
+    PredictResponse,
+)
+
+CONTRACT = Contract.model_validate(
+    {
+        "name": "adder",
+        "max_batch_size": 8,
+        "inputs": [
+            {"name": "values", "datatype": "FP32", "shape": [2]},
+            {"name": "text", "datatype": "BYTES", "shape": [1]},
+        ],
+        "outputs": [
+            {"name": "sum", "datatype": "FP32", "shape": [1]},
+            {"name": "count", "datatype": "INT64", "shape": [1]},
+        ],
+        "default_version": "1",
+        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}},
+    }
+)
+VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))
+TEXT = Tensor.of_bytes("text", (2, 1), [b"one", b""])
+SUM = Tensor.of("sum", "FP32", np.array([[3.0], [7.0]]))
+COUNT = Tensor.of("count", "INT64", np.array([[2], [2]]))
+REQUEST = InferRequest("adder", (VALUES, TEXT), deadline=0.0, version="1", variant="fp32", id="mine")
+
+Answer = Callable[[PredictRequest, Any], Awaitable[PredictResponse]]
+
+
+class FakeServer:
+    """Answers Predict with `answer`, and GetModelStatus with `state`."""
+
+    def __init__(self) -> None:
+        self.requests: list[PredictRequest] = []
+        self.answer: Answer = answering(SUM, COUNT)
+        self.state = ModelVersionStatus.AVAILABLE
+        self.address = ""
+
+    async def predict(self, request: PredictRequest, context: Any) -> PredictResponse:
+        self.requests.append(request)
+        return await self.answer(request, context)
+
+    async def status(self, request: GetModelStatusRequest, context: Any) -> GetModelStatusResponse:
+        if request.model_spec.name != "adder":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model")
+        reply = GetModelStatusResponse()
+        reply.model_version_status.add(version=request.model_spec.version.value, state=self.state)
+        return reply
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        def method(call: Any, request: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                call,
+                request_deserializer=request.FromString,
+                response_serializer=lambda m: m.SerializeToString(),
+            )
+
+        return (
+            grpc.method_handlers_generic_handler(
+                "tensorflow.serving.PredictionService", {"Predict": method(self.predict, PredictRequest)}
+            ),
+            grpc.method_handlers_generic_handler(
+                "tensorflow.serving.ModelService",
+                {"GetModelStatus": method(self.status, GetModelStatusRequest)},
+            ),
+        )
+
+
+def answering(*tensors: Tensor, typed: bool = True, version: int = 1) -> Answer:
+    async def answer(request: PredictRequest, context: Any) -> PredictResponse:
+        del context
+        reply = PredictResponse()
+        reply.model_spec.version.value = version
+        for tensor in tensors:
+            if tensor.name in (request.output_filter or [tensor.name]):
+                write(tensor, reply.outputs[tensor.name], typed=typed)
+        return reply
+
+    return answer
+
+
+def failing(code: grpc.StatusCode, text: str) -> Answer:
+    async def answer(request: PredictRequest, context: Any) -> PredictResponse:
+        del request
+        await context.abort(code, text)
+        raise AssertionError
+
+    return answer

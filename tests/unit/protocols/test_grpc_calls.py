@@ -1,0 +1,225 @@
+"""One gRPC call, over a real server and channel: statuses, deadlines, trailers, measurement."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from prometheus_client import CollectorRegistry
+
+from gateway.catalog import Catalog
+from gateway.errors import (
+    BodyTooLarge,
+    Code,
+    DeadlineExceeded,
+    InferwayError,
+    InvalidTensor,
+    ModelNotFound,
+    Unavailable,
+    Unsupported,
+)
+from gateway.metrics import Metrics
+from gateway.protocols.edge import Edge
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.problems import GRPC_STATUS
+from gateway.stages.measured import Measured, Measurement
+from tests.fakes import FakeInfer, a_contract, settle
+
+SERVICE = "inferway.test.Echo"
+EXPECTED = [
+    InvalidTensor("image", expected="FP32", got="INT8"),
+    ModelNotFound("m"),
+    BodyTooLarge(1),
+    Unsupported("not served"),
+    DeadlineExceeded("too late"),
+    Unavailable("nobody is left", retry_after_seconds=2.5),
+    InferwayError("an expected failure"),
+]
+
+
+class Rig:
+    """A server with one service, whose methods echo the message or raise `failure`."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.timeout_seconds: float | None = None
+        self.registry = CollectorRegistry()
+        catalog = Catalog({"adder": a_contract()})
+        edge = Edge(
+            infer=FakeInfer(),
+            catalog=catalog,
+            is_ready=lambda _model, _version: True,
+            measured=Measured(Metrics(self.registry), catalog),
+            max_request_bytes=1000,
+        )
+        self.methods = Methods(edge, SERVICE, "test_grpc")
+        self.methods.unary("Infer", StringValue, self._echo, measures=True)
+        self.methods.unary("Look", StringValue, self._echo)
+        self.methods.stream("Stream", StringValue, self._stream)
+        self.came = asyncio.Event()
+        self.left = asyncio.Event()
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def _echo(self, message: Any, measurement: Measurement, context: Context) -> Any:
+        measurement.asks("adder", "2")
+        self.timeout_seconds = call_timeout_seconds(context)
+        self.came.set()
+        try:
+            await self.is_open.wait()
+        finally:
+            self.left.set()
+        if self.failure is not None:
+            raise self.failure
+        return StringValue(value=message.value)
+
+    async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async for message in messages:
+            if self.failure is not None:
+                await self.methods.fail(context, "Stream", self.failure)
+            yield message
+
+    async def call(self, method: str = "Infer", text: str = "hello", timeout: float | None = None) -> str:  # noqa: ASYNC109 - gRPC's own
+        call = self.channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=StringValue.FromString,
+        )
+        reply: StringValue = await call(StringValue(value=text), timeout=timeout)
+        return reply.value
+
+    async def refusal(self, method: str = "Infer") -> grpc.aio.AioRpcError:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(method)
+        return caught.value
+
+    def counted(self) -> dict[tuple[str, str], float]:
+        """Count by version and outcome."""
+        return {
+            (sample.labels["version"], sample.labels["outcome"]): sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == "gateway_request_duration_seconds_count"
+        }
+
+    async def start(self) -> None:
+        self.server = grpc.aio.server()
+        self.server.add_generic_rpc_handlers([self.methods.handler()])
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        await self.server.start()
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+
+    async def stop(self) -> None:
+        await self.channel.close()
+        await self.server.stop(None)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    started = Rig()
+    await started.start()
+    yield started
+    await started.stop()
+
+
+async def test_a_method_answers_under_its_services_name(rig: Rig) -> None:
+    assert await rig.call(text="7") == "7"
+    assert rig.counted() == {("2", "ok"): 1}
+
+
+@pytest.mark.parametrize("failure", EXPECTED, ids=[error.code.value for error in EXPECTED])
+async def test_an_expected_failure_is_its_status_its_words_and_its_outcome(
+    rig: Rig, failure: InferwayError
+) -> None:
+    rig.failure = failure
+    error = await rig.refusal()
+    assert (error.code(), error.details()) == (GRPC_STATUS[failure.code], str(failure))
+    assert rig.counted() == {("2", failure.code.value): 1}
+
+
+def test_the_failures_that_were_tried_have_every_code() -> None:
+    assert {error.code for error in EXPECTED} == set(Code)
+
+
+async def test_unavailable_says_in_the_trailers_when_to_come_back(rig: Rig) -> None:
+    rig.failure = Unavailable("nobody is left", retry_after_seconds=2.5)
+    trailers = (await rig.refusal()).trailing_metadata()
+    assert ("retry-after", "3") in [(key, value) for key, value in trailers or ()]
+
+
+async def test_what_was_not_expected_is_internal_and_tells_nothing(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.failure = ZeroDivisionError("password is hunter2")
+    error = await rig.refusal()
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert rig.counted() == {("2", "internal"): 1}
+    assert "request_failed" in capsys.readouterr().out
+
+
+async def test_what_does_not_infer_is_not_measured_and_fails_alike(rig: Rig) -> None:
+    assert await rig.call("Look") == "hello"
+    rig.failure = ModelNotFound("m")
+    assert (await rig.refusal("Look")).code() is grpc.StatusCode.NOT_FOUND
+    assert rig.counted() == {}
+
+
+async def test_a_method_that_is_not_there_is_unimplemented(rig: Rig) -> None:
+    assert (await rig.refusal("Train")).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_caller_that_leaves_is_counted_as_cancelled(rig: Rig) -> None:
+    rig.is_open.clear()
+    call = asyncio.create_task(rig.call())
+    await rig.came.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await rig.left.wait()
+    await settle()
+    assert rig.counted() == {("2", "cancelled"): 1}
+
+
+async def test_the_callers_deadline_is_known(rig: Rig) -> None:
+    await rig.call(timeout=60)
+    assert rig.timeout_seconds is not None
+    assert 0 < rig.timeout_seconds <= 60
+
+
+async def test_without_a_deadline_there_is_no_timeout(rig: Rig) -> None:
+    await rig.call()
+    assert rig.timeout_seconds is None
+
+
+class Telling:
+    """A context that only tells what is left."""
+
+    def __init__(self, left: float | None) -> None:
+        self._left = left
+
+    def time_remaining(self) -> float | None:
+        return self._left
+
+
+@pytest.mark.parametrize(("left", "timeout"), [(None, None), (math.inf, None), (1.5, 1.5), (-1.0, -1.0)])
+def test_a_deadline_that_never_passes_is_none(left: float | None, timeout: float | None) -> None:
+    assert call_timeout_seconds(Telling(left)) == timeout  # type: ignore[arg-type]
+
+
+async def test_a_stream_answers_each_message_and_ends_with_a_failures_status(rig: Rig) -> None:
+    call = rig.channel.stream_stream(
+        f"/{SERVICE}/Stream",
+        request_serializer=StringValue.SerializeToString,
+        response_deserializer=StringValue.FromString,
+    )()
+    await call.write(StringValue(value="a"))
+    first: Any = await call.read()
+    assert first.value == "a"
+    rig.failure = ModelNotFound("m")
+    await call.write(StringValue(value="b"))
+    with pytest.raises(grpc.aio.AioRpcError, match="model 'm' is not found"):
+        await call.read()
+    assert await call.code() is grpc.StatusCode.NOT_FOUND

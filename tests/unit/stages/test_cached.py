@@ -1,0 +1,120 @@
+"""Cached: what is known is given without asking anyone, and only what is true is kept."""
+
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.errors import Unavailable
+from gateway.inference import InferResponse
+from gateway.metrics import Metrics
+from gateway.stages.cached import Cached
+from tests.fakes import SUM, FakeInfer, a_contract, a_request
+
+REQUEST = a_request(key=b"k", version="1", variant="fp32")
+KNOWN = InferResponse("adder", "1", (SUM,), variant="fp32", backend="triton", endpoint="t1")
+
+
+class Kept:
+    """A Store that keeps everything, and for how long it was told to."""
+
+    def __init__(self) -> None:
+        self.answers: dict[bytes, InferResponse] = {}
+        self.ttl_seconds: float | None = None
+
+    async def get(self, key: bytes, /) -> InferResponse | None:
+        return self.answers.get(key)
+
+    async def put(self, key: bytes, response: InferResponse, ttl_seconds: float, /) -> None:
+        self.answers[key] = response
+        self.ttl_seconds = ttl_seconds
+
+
+class Rig:
+    """A Cached tier over a fake."""
+
+    def __init__(self, backend: FakeInfer | Cached | None = None, *, tier: str = "memory") -> None:
+        self.backend = backend or FakeInfer()
+        self.store = Kept()
+        self.registry = CollectorRegistry()
+        self.infer = Cached(
+            self.backend,
+            store=self.store,
+            tier=tier,
+            contracts={"adder": a_contract()},
+            metrics=Metrics(self.registry),
+        )
+        self.tier = tier
+
+    def lookups(self, result: str) -> float | None:
+        labels = {"model": "adder", "tier": self.tier, "result": result}
+        return self.registry.get_sample_value("gateway_cache_lookups_total", labels)
+
+
+@pytest.mark.parametrize("tier", ["memory", "redis"])
+async def test_a_known_answer_is_given_without_asking_and_names_its_tier(tier: str) -> None:
+    backend = FakeInfer()
+    rig = Rig(backend, tier=tier)
+    rig.store.answers[b"k"] = KNOWN
+    assert await rig.infer(REQUEST) == replace(KNOWN, cache=tier)
+    assert backend.requests == []
+    assert (rig.lookups("hit"), rig.lookups("miss")) == (1, 0)
+
+
+async def test_an_unknown_answer_is_asked_for_and_kept_as_long_as_the_contract_says() -> None:
+    rig = Rig()
+    response = await rig.infer(REQUEST)
+    assert response.cache == "miss"
+    assert rig.store.answers[b"k"].outputs == (SUM,)
+    assert rig.store.ttl_seconds == 60
+    assert (rig.lookups("hit"), rig.lookups("miss")) == (0, 1)
+    assert (await rig.infer(REQUEST)).cache == "memory"
+
+
+async def test_another_key_is_another_answer() -> None:
+    rig = Rig()
+    rig.store.answers[b"other"] = KNOWN
+    assert (await rig.infer(REQUEST)).cache == "miss"
+
+
+async def test_a_request_without_a_key_is_neither_looked_up_nor_kept() -> None:
+    rig = Rig()
+    rig.store.answers[b""] = KNOWN
+    response = await rig.infer(replace(REQUEST, key=b""))
+    assert response.cache == "off"
+    assert rig.store.answers == {b"": KNOWN}
+    assert rig.lookups("miss") == 0
+
+
+@pytest.mark.parametrize("answered", [("2", "fp32"), ("1", "int8")])
+async def test_an_answer_of_another_version_or_variant_is_given_but_not_kept(
+    answered: tuple[str, str],
+) -> None:
+    version, variant = answered
+    rig = Rig(FakeInfer(replace(KNOWN, version=version, variant=variant)))
+    response = await rig.infer(REQUEST)
+    assert (response.version, response.variant) == answered
+    assert rig.store.answers == {}
+
+
+async def test_a_failure_is_not_kept() -> None:
+    rig = Rig(FakeInfer(Unavailable("all are down")))
+    with pytest.raises(Unavailable):
+        await rig.infer(REQUEST)
+    assert rig.store.answers == {}
+
+
+async def test_an_answer_from_the_tier_below_is_kept_here_and_keeps_its_name() -> None:
+    below = Rig(tier="redis")
+    below.store.answers[b"k"] = KNOWN
+    above = Rig(below.infer)
+    assert (await above.infer(REQUEST)).cache == "redis"
+    assert (await above.infer(REQUEST)).cache == "memory"
+
+
+async def test_a_miss_of_both_tiers_fills_both_and_is_told_as_one_miss() -> None:
+    below = Rig(tier="redis")
+    above = Rig(below.infer)
+    assert (await above.infer(REQUEST)).cache == "miss"
+    assert b"k" in above.store.answers
+    assert b"k" in below.store.answers

@@ -1,0 +1,184 @@
+"""inferway.yaml: frozen sections, checked among each other, with overrides from the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from gateway.configuration import ConfigurationError
+from gateway.settings import Settings, load_contracts, load_settings
+
+REPOSITORY = Path(__file__).parents[2]
+NOTHING: Mapping[str, str] = {}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "inferway.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str, environment: Mapping[str, str] = NOTHING) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(write(folder, text), environment)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("name", ["inferway.yaml", "inferway.full.yaml"])
+def test_the_files_of_the_repository_are_right(name: str) -> None:
+    settings = load_settings(REPOSITORY / name, NOTHING)
+    assert list(load_contracts(settings, REPOSITORY)) == ["cnn_mnist"]
+
+
+def test_an_empty_file_listens_on_this_machine_only(tmp_path: Path) -> None:
+    server = load_settings(write(tmp_path, ""), NOTHING).server
+    assert (server.host, server.http_port, server.grpc_port) == ("127.0.0.1", 8080, 8081)
+    assert (server.admin_host, server.admin_port) == ("127.0.0.1", 8082)
+
+
+def test_settings_cannot_be_changed_once_they_are_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().server.http_port = 1
+
+
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "models: []\nserver:\n  http_prot: 1\n")
+    assert message == "inferway.yaml:3: server.http_prot: unknown key; did you mean 'http_port'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("endpoints:\n  a: {backend: triton}\n", "2: endpoints.a: every backend but onnxruntime"),
+        ("endpoints:\n  a: {backend: onnxruntime, address: 'h:1'}\n", "2: endpoints.a: every back"),
+        ("endpoints:\n  a: {backend: torchserve, address: 'h:1'}\n", "2: endpoints.a: torchserve n"),
+        (
+            "endpoints:\n  a: {backend: triton, address: 'h:1', management_address: 'h:2'}\n",
+            "2: endpoints.a: torchserve needs management_address, and no other backend has one",
+        ),
+        ("endpoints:\n  a: {backend: triton, address: h}\n", "2: endpoints.a.address: an address is"),
+        ("endpoints:\n  a: {backend: triton, address: 'h:'}\n", "2: endpoints.a.address: an address"),
+        ("endpoints:\n  a: {backend: triton, address: ':1'}\n", "2: endpoints.a.address: an address"),
+        ("endpoints:\n  a: {backend: tritn}\n", "2: endpoints.a.backend: Input should be 'torchserve'"),
+        ("pools:\n- {model: m, endpoints: []}\n", "2: pools.0.endpoints: Tuple should have at least 1"),
+        ("pools:\n- {model: m, endpoints: [a]}\n", "1: pool of 'm' names endpoint 'a', which is not"),
+        ("passthrough:\n- {model: m, endpoints: [a]}\n", "1: passthrough of 'm' names endpoint 'a'"),
+        (
+            "endpoints: {a: {backend: onnxruntime}}\npassthrough: [{model: m, endpoints: [a]}]\n",
+            "1: passthrough of 'm': endpoint 'a' is not torchserve",
+        ),
+        (
+            "endpoints: {a: {backend: onnxruntime}}\npools: [{model: m, endpoints: [a, a]}]\n",
+            "2: pools.0.endpoints: endpoint 'a' is named twice",
+        ),
+        ("server: {http_port: 70000}\n", "1: server.http_port: Input should be less than or equal"),
+        ("server: {max_request_bytes: 0}\n", "1: server.max_request_bytes: Input should be greater"),
+        ("retry: {max_attempts: 0}\n", "1: retry.max_attempts: Input should be greater than or"),
+        ("retry: {budget_ratio: 1.5}\n", "1: retry.budget_ratio: Input should be less than or"),
+        ("balancing: {attempt_timeout_seconds: 0}\n", "1: balancing.attempt_timeout_seconds: Input"),
+        ("log: {level: loud}\n", "1: log.level: Input should be 'debug'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, text).startswith(f"inferway.yaml:{message}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8001", "[::1]:8001", "triton.models.svc:8001"])
+def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
+    text = yaml.safe_dump({"endpoints": {"a": {"backend": "triton", "address": address}}})
+    assert load_settings(write(tmp_path, text), NOTHING).endpoints["a"].address == address
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    environment = {"INFERWAY_SERVER__HTTP_PORT": "9000", "INFERWAY_CACHE__REDIS__URL": "redis://h:6379/0"}
+    settings = load_settings(write(tmp_path, "server: {http_port: 1, grpc_port: 2}\n"), environment)
+    assert (settings.server.http_port, settings.server.grpc_port) == (9000, 2)
+    assert settings.cache.redis.url == "redis://h:6379/0"
+
+
+def test_a_value_of_the_environment_is_read_as_yaml_reads_it(tmp_path: Path) -> None:
+    environment = {"INFERWAY_MODELS": "[a, b]", "INFERWAY_RETRY__BUDGET_RATIO": "0.5"}
+    settings = load_settings(write(tmp_path, "models: [c]\n"), environment)
+    assert (settings.models, settings.retry.budget_ratio) == (("a", "b"), 0.5)
+
+
+def test_other_variables_of_the_environment_do_not_count(tmp_path: Path) -> None:
+    environment = {"SERVER__HTTP_PORT": "1", "MY_INFERWAY_SERVER__HTTP_PORT": "1"}
+    assert load_settings(write(tmp_path, ""), environment) == Settings()
+
+
+def test_without_an_argument_it_is_the_environment_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERWAY_SERVER__HTTP_PORT", "9000")
+    assert load_settings(write(tmp_path, "")).server.http_port == 9000
+
+
+def test_a_wrong_value_of_the_environment_is_blamed_on_it(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "server: {http_port: 1}\n", {"INFERWAY_SERVER__HTTP_PORT": "http"})
+    assert message.startswith("environment: server.http_port: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("value", ["{", "a: b: c", "[::1]:80"])
+def test_a_value_of_the_environment_that_is_not_yaml_is_named(tmp_path: Path, value: str) -> None:
+    message = refusal(tmp_path, "", {"INFERWAY_SERVER__HOST": value})
+    assert message.startswith("environment: INFERWAY_SERVER__HOST: not YAML")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        ("INFERWAY_SERVER", "INFERWAY_SERVER__HTTP_PORT"),
+        ("INFERWAY_CACHE__REDIS", "INFERWAY_CACHE__REDIS__URL"),
+    ],
+)
+def test_a_variable_that_contradicts_another_one_is_named(tmp_path: Path, outer: str, inner: str) -> None:
+    message = refusal(tmp_path, "", {outer: "5", inner: "9000"})
+    assert message == f"environment: {inner}: {outer} is set too, and is no mapping"
+
+
+def a_model(folder: Path, name: str) -> None:
+    folder.mkdir()
+    contract = {
+        "name": name,
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
+        "default_version": "1",
+        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}},
+    }
+    (folder / "model.yaml").write_text(yaml.safe_dump(contract))
+
+
+def test_contracts_go_by_their_names_and_know_their_folders(tmp_path: Path) -> None:
+    a_model(tmp_path / "one", "m1")
+    a_model(tmp_path / "two", "m2")
+    contracts = load_contracts(Settings(models=("one", "two")), tmp_path)
+    assert {name: contract.folder for name, contract in contracts.items()} == {
+        "m1": tmp_path / "one",
+        "m2": tmp_path / "two",
+    }
+
+
+def test_two_folders_cannot_hold_the_same_model(tmp_path: Path) -> None:
+    a_model(tmp_path / "one", "m")
+    a_model(tmp_path / "two", "m")
+    with pytest.raises(ConfigurationError, match=r"two/model\.yaml:1: model 'm' is in .*one too"):
+        load_contracts(Settings(models=("one", "two")), tmp_path)
+
+
+def test_a_model_folder_without_a_model_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere/model\.yaml: cannot be read"):
+        load_contracts(Settings(models=("nowhere",)), tmp_path)
+
+
+def test_a_wrong_model_file_is_told_with_its_line(tmp_path: Path) -> None:
+    a_model(tmp_path / "one", "m")
+    path = tmp_path / "one" / "model.yaml"
+    path.write_text(path.read_text() + "timeuot_seconds: 1\n")
+    line = len(path.read_text().splitlines())
+    with pytest.raises(
+        ConfigurationError, match=rf"model\.yaml:{line}: timeuot_seconds: unknown key; did you"
+    ):
+        load_contracts(Settings(models=("one",)), tmp_path)
