@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
+from gateway import __version__
 from gateway.admin import admin_app
 from gateway.backends import Backend
 from gateway.backends.onnxruntime import OnnxRuntime
@@ -27,14 +28,15 @@ from gateway.balancing.health_check import HealthCheck
 from gateway.balancing.outlier import Outlier, OutlierRules
 from gateway.balancing.peak_ewma import PeakEwma
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.balancing.warm_up import WarmUp
 from gateway.caching.memory import MemoryStore
 from gateway.caching.redis import RedisStore
 from gateway.catalog import Catalog
 from gateway.chain import Infer, Stage, chain
-from gateway.configuration import ConfigurationError
 from gateway.contract import Contract
 from gateway.inference import PoolKey
 from gateway.metrics import Metrics
+from gateway.pools import pool_endpoints
 from gateway.protocols import (
     oip_grpc,
     oip_http,
@@ -52,7 +54,7 @@ from gateway.stages.resolved import Resolved
 from gateway.stages.retry import Retry
 from gateway.stages.routed import Routed
 from gateway.stages.single_flight import SingleFlight
-from gateway.transforms import load_transform
+from gateway.transforms import example_inputs, load_transform
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ def build(settings: Settings, root: Path) -> Gateway:
     }
     pools = {
         key: _balancer(key, names, backends, settings, metrics)
-        for key, names in _pool_endpoints(settings, contracts).items()
+        for key, names in pool_endpoints(settings, contracts).items()
     }
     redis = _redis(settings, metrics)
     edge = Edge(
@@ -130,8 +132,13 @@ def build(settings: Settings, root: Path) -> Gateway:
         max_request_bytes=settings.server.max_request_bytes,
     )
     balancing = settings.balancing
+    examples = {
+        name: example_inputs(contract, catalog.transforms.get(name)) for name, contract in contracts.items()
+    }
     health = HealthCheck(
-        interval_seconds=balancing.ready_interval_seconds, timeout_seconds=balancing.ready_timeout_seconds
+        interval_seconds=balancing.ready_interval_seconds,
+        timeout_seconds=balancing.ready_timeout_seconds,
+        warm_up=WarmUp(examples, timeout_seconds=balancing.warm_up_timeout_seconds),
     )
     return Gateway(
         edge,
@@ -156,8 +163,9 @@ def _chain(
     contracts = catalog.contracts
     memory = MemoryStore(settings.cache.memory_bytes)
     metrics.cache_bytes.set_function(lambda: memory.size_bytes)
-    budget = RetryBudget(
-        ratio=settings.retry.budget_ratio, floor_per_second=settings.retry.budget_floor_per_second
+    retry = settings.retry
+    new_budget = partial(
+        RetryBudget, ratio=retry.budget_ratio, floor_per_second=retry.budget_floor_per_second
     )
     redis_tier: list[Stage] = []
     if redis is not None:
@@ -167,13 +175,19 @@ def _chain(
         partial(Cached, store=memory, tier="memory", contracts=contracts, metrics=metrics),
         partial(SingleFlight, contracts=contracts, metrics=metrics),
         *redis_tier,
-        partial(Retry, budget=budget, max_attempts=settings.retry.max_attempts, metrics=metrics),
+        partial(Retry, new_budget=new_budget, max_attempts=retry.max_attempts, metrics=metrics),
         to=Routed(pools),
     )
 
 
 def _http_app(edge: Edge) -> FastAPI:
-    app = FastAPI(title="Inferway", summary="One gateway, every inference protocol.", version="0.1.0")
+    app = FastAPI(
+        title="Inferway",
+        summary="One gateway, every inference protocol.",
+        version=__version__,
+        docs_url=None,  # FastAPI's pages load their scripts from another site; /openapi.json is served
+        redoc_url=None,
+    )
     routes = [*oip_http.routes(edge), *tfserving_http.routes(edge), *torchserve_http.routes(edge)]
     app.router.routes.extend(routes)
     document(app, routes)
@@ -210,34 +224,6 @@ def _backend(settings: EndpointSettings, contracts: Mapping[str, Contract], max_
             return TorchServe(
                 address, management_address=management, contracts=contracts, max_request_bytes=max_bytes
             )
-
-
-def _pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dict[PoolKey, tuple[str, ...]]:
-    """Which endpoints serve what.
-
-    Raises:
-        ConfigurationError: a pool of a model, version or variant that there is not, or a model without one.
-    """
-    pools: dict[PoolKey, tuple[str, ...]] = {}
-    for pool in settings.pools:
-        contract = contracts.get(pool.model)
-        if contract is None:
-            known = ", ".join(sorted(contracts)) or "none"
-            raise ConfigurationError(f"pools: `models` has no model '{pool.model}' (it has: {known})")
-        for version in pool.versions or contract.versions:
-            spec = contract.versions.get(version)
-            if spec is None or pool.variant not in spec.variants:
-                what = f"version '{version}' variant '{pool.variant}'"
-                raise ConfigurationError(f"pools: model '{pool.model}' has no {what}; see its model.yaml")
-            pools[PoolKey(pool.model, version, pool.variant)] = pool.endpoints
-    for name, contract in contracts.items():
-        default = PoolKey(
-            name, contract.default_version, contract.versions[contract.default_version].variants[0]
-        )
-        if default not in pools:
-            raise ConfigurationError(f"pools: none serves model '{name}' version {default.version}; add one")
-    pools |= {PoolKey(entry.model, "", ""): entry.endpoints for entry in settings.passthrough}
-    return pools
 
 
 def _balancer(

@@ -1,38 +1,91 @@
 """Reads a YAML file into a pydantic model, with errors that name file, line and mend."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+IN_YAML = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "string_type": "expected text; put it in quotes",
+    "too_short": "expected at least one entry",
+}
+"""What pydantic says in the words of Python, in those of YAML, by the type of the error."""
 
 
 class ConfigurationError(Exception):
     """A configuration that cannot be used; one line for each thing to mend."""
 
 
-def load(model: type[Model], path: Path, *, overrides: Mapping[str, Any] | None = None) -> Model:
-    """Read `path`, put `overrides` over it, and check it.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a file says with overrides put over it; knows the line of everything in it."""
+
+    path: Path
+    overrides: Mapping[str, Any]
+    _data: Mapping[str, Any]
+    _node: yaml.Node | None
+
+    def checked(self, model: type[Model]) -> Model:
+        """As a model.
+
+        Raises:
+            ConfigurationError: it is not what `model` asks for.
+        """
+        try:
+            return model.model_validate(_merged(self._data, self.overrides))
+        except ValidationError as error:
+            problems = [(_place(problem), problem) for problem in error.errors(include_url=False)]
+            lines = [f"{self.where(place)}: {_words(model, place, problem)}" for place, problem in problems]
+            raise ConfigurationError("\n".join(lines)) from error
+
+    def where(self, place: Sequence[str | int]) -> str:
+        """The head of a message: `file:line`, or that it is from the environment."""
+        if _holds(self.overrides, place):
+            return "environment"
+        return f"{self.path}:{_line(self._node, place)}"
+
+
+def load(model: type[Model], path: Path) -> Model:
+    """Read `path` and check it.
 
     Raises:
         ConfigurationError: unreadable, not YAML, or not what `model` asks for.
     """
+    return read(path).checked(model)
+
+
+def read(path: Path, overrides: Mapping[str, Any] | None = None) -> Source:
+    """Read `path`, and put `overrides` over it.
+
+    Raises:
+        ConfigurationError: unreadable, or not YAML.
+    """
     data, node = _read(path)
-    overrides = overrides or {}
-    try:
-        return model.model_validate(_merged(data, overrides))
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            place = problem["loc"]
-            where = "environment" if _holds(overrides, place) else f"{path}:{_line(node, place)}"
-            lines.append(f"{where}: {_words(model, problem)}")
-        raise ConfigurationError("\n".join(lines)) from error
+    return Source(path, overrides or {}, data, node)
+
+
+def misplaced(text: str, *place: str | int) -> PydanticCustomError:
+    """What a check of several parts raises when one of them is wrong: the one at `place`, seen from there."""
+    return PydanticCustomError("misplaced", "{text}", {"text": text, "place": place})
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to write in place of a name that there is not."""
+    known = sorted(known)
+    close = get_close_matches(name, known, 1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known here: {', '.join(known)}" if known else "none is configured"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -106,15 +159,17 @@ def _line(node: yaml.Node | None, place: Sequence[str | int]) -> int:
     return line
 
 
-def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
-    place = ".".join(str(step) for step in problem["loc"])
+def _place(problem: ErrorDetails) -> tuple[str | int, ...]:
+    within = problem["ctx"]["place"] if problem["type"] == "misplaced" else ()
+    return (*problem["loc"], *within)
+
+
+def _words(model: type[BaseModel], place: Sequence[str | int], problem: ErrorDetails) -> str:
+    key = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        known = _fields(model, problem["loc"][:-1])
-        close = get_close_matches(str(problem["loc"][-1]), known, 1)
-        mend = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
-        return f"{place}: unknown key; {mend}"
-    message = problem["msg"].removeprefix("Value error, ")
-    prefix = f"{place}: " if place else ""
+        return f"{key}: unknown key; {meant(str(place[-1]), _fields(model, place[:-1]))}"
+    message = IN_YAML.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    prefix = f"{key}: " if key else ""
     is_scalar = isinstance(problem["input"], (str, int, float, bool))
     return f"{prefix}{message}" + (f" (got {problem['input']!r})" if is_scalar else "")
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from gateway.configuration import meant, misplaced
 from gateway.errors import InvalidTensor
-from gateway.inference import ITEM_BYTES, InferRequest, Tensor
+from gateway.inference import InferRequest, Tensor
 
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
@@ -19,6 +20,8 @@ Version = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
 """A version is a positive number in text: the one form that every backend can hold."""
 DIMENSION_LIMIT = 2**63
 """Every backend's messages hold a dimension as int64; JSON can spell larger ones."""
+SHOWN_RANK = 16
+"""A longer shape is told by its number of dimensions: it may have as many as a body has room for."""
 
 
 class Section(BaseModel):
@@ -104,11 +107,11 @@ class Contract(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        named = {"default_version": self.default_version}
-        named |= {f"label '{label}'": version for label, version in self.labels.items()}
-        for what, version in named.items():
+        named: dict[tuple[str, ...], str] = {("default_version",): self.default_version}
+        named |= {("labels", label): version for label, version in self.labels.items()}
+        for place, version in named.items():
             if version not in self.versions:
-                raise ValueError(f"{what} names version '{version}', which is not among versions")
+                raise misplaced(f"there is no version '{version}'; {meant(version, self.versions)}", *place)
         for tensors in (self.inputs, self.outputs):
             if len({spec.name for spec in tensors}) < len(tensors):
                 raise ValueError("two tensors have the same name")
@@ -131,20 +134,20 @@ class Contract(Section):
         Raises:
             InvalidTensor: with the tensor's name, what was expected and what came.
         """
+        for tensor in request.inputs:
+            self.check_input(tensor.name, tensor.datatype, tensor.shape)
+            tensor.check_length()
         sent = {tensor.name: tensor for tensor in request.inputs}
-        known = [spec.name for spec in self.inputs]
-        for name in sent:
-            if name not in known:
-                raise InvalidTensor(name, expected=f"the inputs {known}", got="an unknown input")
         if len(sent) < len(request.inputs):
             name = _repeated([tensor.name for tensor in request.inputs])
             raise InvalidTensor(name, expected="each input once", got="it twice")
-        batches = {
-            name: self._check_input(spec, sent.get(name))
-            for name, spec in zip(known, self.inputs, strict=True)
-        }
+        for spec in self.inputs:
+            if spec.name not in sent:
+                wanted = f"{spec.datatype} {list(self.full_shape(spec))}"
+                raise InvalidTensor(spec.name, expected=wanted, got="nothing")
+        batches = {spec.name: sent[spec.name].shape[0] for spec in self.inputs if self.max_batch_size}
         if len(set(batches.values())) > 1:
-            name = known[-1]
+            name = self.inputs[-1].name
             raise InvalidTensor(name, expected="the same batch size for every input", got=str(batches))
         outputs = [spec.name for spec in self.outputs]
         for name in request.outputs:
@@ -153,26 +156,32 @@ class Contract(Section):
         if len(set(request.outputs)) < len(request.outputs):
             raise InvalidTensor(_repeated(request.outputs), expected="each output once", got="it twice")
 
-    def _check_input(self, spec: TensorSpec, tensor: Tensor | None) -> int:
-        """Check one input; return its batch size (1 without a batch axis)."""
+    def check_input(self, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+        """See that an input may have this name, datatype and shape, whatever its data are.
+
+        An edge asks before it makes data of the shape: a few bytes can promise a tensor that fills the
+        memory, or so many dimensions that their product alone takes minutes.
+
+        Raises:
+            InvalidTensor: with the tensor's name, what was expected and what came.
+        """
+        spec = next((spec for spec in self.inputs if spec.name == name), None)
+        if spec is None:
+            known = [each.name for each in self.inputs]
+            raise InvalidTensor(name, expected=f"the inputs {known}", got="an unknown input")
+        if datatype != spec.datatype:
+            raise InvalidTensor(name, expected=f"datatype {spec.datatype}", got=datatype)
         expected = self.full_shape(spec)
-        wanted = f"{spec.datatype} {list(expected)}"
-        if tensor is None:
-            raise InvalidTensor(spec.name, expected=wanted, got="nothing")
-        if tensor.datatype != spec.datatype:
-            raise InvalidTensor(spec.name, expected=f"datatype {spec.datatype}", got=tensor.datatype)
-        shape = tensor.shape
         if len(shape) != len(expected) or any(
             not 0 <= size < DIMENSION_LIMIT or want not in (-1, size)
             for size, want in zip(shape, expected, strict=True)
         ):
-            raise InvalidTensor(spec.name, expected=f"shape {list(expected)}", got=f"shape {list(shape)}")
+            got = f"shape {list(shape)}" if len(shape) <= SHOWN_RANK else f"{len(shape)} dimensions"
+            raise InvalidTensor(name, expected=f"shape {list(expected)}", got=got)
         if self.max_batch_size and not 1 <= shape[0] <= self.max_batch_size:
             raise InvalidTensor(
-                spec.name, expected=f"a batch of 1 to {self.max_batch_size}", got=f"a batch of {shape[0]}"
+                name, expected=f"a batch of 1 to {self.max_batch_size}", got=f"a batch of {shape[0]}"
             )
-        tensor.check_length()
-        return shape[0] if self.max_batch_size else 1
 
     def output_spec(self, name: str) -> TensorSpec:
         """The output of that name (KeyError when there is none)."""
@@ -207,6 +216,3 @@ def check_reply(contract: Contract, request: InferRequest, outputs: Sequence[Ten
                 got=f"{tensor.datatype} {list(tensor.shape)}",
             )
         tensor.check_length()
-
-
-__all__ = ["ITEM_BYTES", "CachePolicy", "Contract", "Section", "TensorSpec", "VersionSpec", "check_reply"]

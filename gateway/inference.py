@@ -78,11 +78,12 @@ class Tensor:
             InvalidTensor: too few, too many, or a BYTES prefix that runs past the end.
         """
         if self.datatype == "BYTES":
-            count = sum(1 for _ in split_bytes(self))
-            if count != self.elements:
-                raise InvalidTensor(
-                    self.name, expected=f"{self.elements} BYTES elements", got=f"{count} elements"
-                )
+            elements = self.elements
+            # No further than it takes to know: megabytes may hold millions of empty elements.
+            count = sum(1 for _ in zip(range(elements + 1), split_bytes(self), strict=False))
+            if count != elements:
+                got = f"{count} elements" if count < elements else "more"
+                raise InvalidTensor(self.name, expected=f"{elements} BYTES elements", got=got)
             return
         item = ITEM_BYTES.get(self.datatype)
         if item is None:
@@ -195,6 +196,8 @@ class InferResponse:
         endpoint: the endpoint that computed it.
         cache: `memory`, `redis`, `shared` (another request's flight) or `miss`; `off` when not looked up.
         parameters: what the backend said beside the tensors.
+        expires_at: when a copy of it must no longer be given, in every cache tier alike; seconds of
+            `time.time()`, 0 while no tier has it.
     """
 
     model: str
@@ -206,3 +209,4 @@ class InferResponse:
     endpoint: str = ""
     cache: str = "off"
     parameters: Mapping[str, Parameter] = field(default_factory=_no_parameters)
+    expires_at: float = 0.0

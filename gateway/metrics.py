@@ -37,7 +37,7 @@ class Metrics:
         )
         self.lookups = Counter(
             "gateway_cache_lookups_total",
-            "Cache look-ups by tier (memory, shared, redis) and result (hit, miss, error).",
+            "Cache look-ups by tier (memory, shared, redis) and result (hit, miss).",
             ["model", "tier", "result"],
             registry=registry,
         )
@@ -51,7 +51,7 @@ class Metrics:
             registry=None,
         )
         self.in_flight = Gauge(
-            "gateway_endpoint_in_flight_total",
+            "gateway_endpoint_in_flight_requests",
             "Requests sent to an endpoint and not yet answered.",
             ["endpoint", "model", "version", "variant", "backend"],
             registry=registry,

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
+from gateway.http_connection import HttpConnection
 from gateway.protocols.grpc_reflection import enable_reflection
 from gateway.settings import ServerSettings
 
@@ -20,6 +21,9 @@ _log = structlog.get_logger()
 
 GRPC_OVERHEAD_BYTES = 64 * 1024
 """What a message holds beside its tensors: the limit is on what the client sends, not on our framing."""
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection without a request stays open: longer than pools of clients and load balancers keep
+theirs (mostly 60), so that it is they who close, and no request meets a closed one."""
 
 
 class _HttpServer(uvicorn.Server):
@@ -88,8 +92,9 @@ def _address(listener: socket.socket) -> str:
 def _http_server(app: FastAPI, settings: ServerSettings) -> _HttpServer:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpConnection,
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="off",
         access_log=False,
         log_config=None,

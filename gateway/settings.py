@@ -6,14 +6,14 @@ Every section is frozen and refuses unknown keys. `INFERWAY_SERVER__HTTP_PORT=90
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from gateway.configuration import ConfigurationError, load
+from gateway.configuration import ConfigurationError, Source, meant, misplaced, read
 from gateway.contract import Contract, Name, Section, Version
 
 ENVIRONMENT_PREFIX = "INFERWAY_"
@@ -99,6 +99,7 @@ class BalancingSettings(Section):
         max_ejection_seconds: where doubling ends.
         ready_interval_seconds: how often readiness is asked.
         ready_timeout_seconds: how long an endpoint may take to say that it is ready.
+        warm_up_timeout_seconds: how long it may then take to answer the model's example, several times.
     """
 
     attempt_timeout_seconds: Seconds = 2.5
@@ -108,6 +109,7 @@ class BalancingSettings(Section):
     max_ejection_seconds: Seconds = 30.0
     ready_interval_seconds: Seconds = 0.5
     ready_timeout_seconds: Seconds = 1.0
+    warm_up_timeout_seconds: Seconds = 10.0
 
 
 class EndpointSettings(Section):
@@ -170,18 +172,31 @@ class Settings(Section):
     pools: tuple[PoolSettings, ...] = ()
     passthrough: tuple[PassthroughSettings, ...] = ()
 
+    _source: Source | None = PrivateAttr(default=None)
+
+    def where(self, *keys: str | int) -> str:
+        """The head of a message on what stands at `keys`: file and line, if a file was read, and the keys."""
+        key = ".".join(map(str, keys))
+        return f"{self._source.where(keys)}: {key}" if self._source else key
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        used = {name: f"pool of '{pool.model}'" for pool in self.pools for name in pool.endpoints}
-        used |= {name: f"passthrough of '{p.model}'" for p in self.passthrough for name in p.endpoints}
-        for name, where in used.items():
+        uses = [*_named("pools", self.pools), *_named("passthrough", self.passthrough)]
+        for name, place in uses:
             if name not in self.endpoints:
-                raise ValueError(f"{where} names endpoint '{name}', which is not among endpoints")
-        for entry in self.passthrough:
-            for name in entry.endpoints:
-                if self.endpoints[name].backend != "torchserve":
-                    raise ValueError(f"passthrough of '{entry.model}': endpoint '{name}' is not torchserve")
+                raise misplaced(f"there is no endpoint '{name}'; {meant(name, self.endpoints)}", *place)
+            if place[0] == "passthrough" and self.endpoints[name].backend != "torchserve":
+                raise misplaced(f"endpoint '{name}' is not torchserve", *place)
         return self
+
+
+def _named(
+    section: str, entries: Sequence[PoolSettings | PassthroughSettings]
+) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """The endpoints that the entries of a section name, each with its place."""
+    for i, entry in enumerate(entries):
+        for j, name in enumerate(entry.endpoints):
+            yield name, (section, i, "endpoints", j)
 
 
 def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -194,7 +209,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     Raises:
         ConfigurationError: with file, line and what is expected there.
     """
-    return load(Settings, path, overrides=_overrides(os.environ if environment is None else environment))
+    source = read(path, _overrides(os.environ if environment is None else environment))
+    settings = source.checked(Settings)
+    settings._source = source  # noqa: SLF001 - where it was read from is no part of the file
+    return settings
 
 
 def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
@@ -204,16 +222,33 @@ def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
         ConfigurationError: with file, line and what is expected there.
     """
     contracts: dict[str, Contract] = {}
-    for name in settings.models:
+    for index, name in enumerate(settings.models):
         folder = root / name
         path = folder / "model.yaml"
-        contract = load(Contract, path)
+        if not path.exists():
+            place = settings.where("models", index)
+            raise ConfigurationError(f"{place}: {path}: cannot be read: there is no such file")
+        source = read(path)
+        contract = source.checked(Contract)
+        for keys, file in _files(contract):
+            if not (folder / file).is_file():
+                head = f"{source.where(keys)}: {'.'.join(keys)}"
+                raise ConfigurationError(f"{head}: there is no file {folder / file}")
         if contract.name in contracts:
             other = contracts[contract.name].folder
             raise ConfigurationError(f"{path}:1: model '{contract.name}' is in {other} too")
         contract._folder = folder  # noqa: SLF001 - where it was read from is no part of the file
         contracts[contract.name] = contract
     return contracts
+
+
+def _files(contract: Contract) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The files that the gateway reads from a model's folder, each with the place that names it."""
+    if contract.example:
+        yield ("example",), contract.example
+    for version, spec in contract.versions.items():
+        for variant, file in spec.onnx.items():
+            yield ("versions", version, "onnx", variant), file
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:

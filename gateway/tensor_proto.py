@@ -6,7 +6,7 @@ one depends on the datatype. A typed field with fewer values than the shape has 
 server that was told to answer in `tensor_content` puts all their lengths first, as varints.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -91,13 +91,22 @@ def write(tensor: Tensor, proto: TensorProto, *, typed: bool = False) -> None:
         proto.tensor_content = bytes(tensor.data)
 
 
-def read(name: str, proto: TensorProto, *, max_bytes: int, empty_is_zeros: bool = False) -> Tensor:
+def read(
+    name: str,
+    proto: TensorProto,
+    *,
+    max_bytes: int,
+    check: Callable[[str, str, tuple[int, ...]], None] | None = None,
+    empty_is_zeros: bool = False,
+) -> Tensor:
     """The tensor that a TensorProto holds.
 
     Args:
         name: how to call it.
         proto: what came.
         max_bytes: how large it may become when its last value repeats.
+        check: sees that there may be a tensor of this name, datatype and shape, before any value is read;
+            raises InvalidTensor.
         empty_is_zeros: whether a tensor without any value is all zeros, as TensorFlow reads a request; in a
             reply it is a fault.
 
@@ -111,6 +120,8 @@ def read(name: str, proto: TensorProto, *, max_bytes: int, empty_is_zeros: bool 
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise InvalidTensor(name, expected="a shape with every dimension known", got=f"shape {list(shape)}")
+    if check is not None:
+        check(name, datatype, shape)
     tensor = Tensor(name, datatype, shape, b"")
     strings: Sequence[bytes] = ()
     item_bytes = ITEM_BYTES.get(datatype, 4)

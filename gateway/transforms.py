@@ -8,6 +8,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.contract import Contract
+from gateway.inference import Tensor
+
 
 class Transform(Protocol):
     """The functions of a `transform.py`."""
@@ -23,6 +26,17 @@ class Transform(Protocol):
     def to_answer(self, outputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, Any]:
         """What one item's outputs (without the batch axis) mean: `{label: probability}`."""
         ...
+
+
+def example_inputs(contract: Contract, transform: Transform | None) -> tuple[Tensor, ...]:
+    """The input tensors of a model's example, a batch of one; none when it has no example or no transform."""
+    if not contract.example or transform is None:
+        return ()
+    values = transform.to_inputs((contract.folder / contract.example).read_bytes())
+    batched = {
+        name: value[np.newaxis] if contract.max_batch_size else value for name, value in values.items()
+    }
+    return tuple(Tensor.of(spec.name, spec.datatype, batched[spec.name]) for spec in contract.inputs)
 
 
 def load_transform(folder: Path) -> Transform | None:

@@ -117,16 +117,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.local", description=__doc__)
     parser.add_argument("action", choices=["up", "down", "status"])
     parser.add_argument("--stack", choices=list(CONFIGURATIONS), default="embedded", help="what `up` starts")
+    parser.add_argument("--run", type=Path, default=RUN, help="record, logs and data; default: %(default)s")
     options = parser.parse_args(argv)
+    run: Path = options.run
     try:
         if options.action == "status":
-            status(RUN)
+            status(run)
             return 0
-        with _alone(RUN):
+        with _alone(run):
             if options.action == "up":
-                up(options.stack, RUN)
+                up(options.stack, run)
             else:
-                down(RUN)
+                down(run)
     except (StackError, LaunchError, NotStopped, ConfigurationError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,5 +1,6 @@
 """What each local stack is made of; the gateway's own settings say where its engines are."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gateway.contract import Contract
+from gateway.pools import pool_endpoints
 from gateway.settings import EndpointSettings, Settings, load_contracts, load_settings
 from services import prometheus, redis
 from services.launch import Launch
@@ -49,6 +52,8 @@ def describe(name: str, run: Path) -> Stack:
     """
     configuration = ROOT / CONFIGURATIONS[name]
     settings = load_settings(configuration)
+    contracts = load_contracts(settings, configuration.parent)
+    pool_endpoints(settings, contracts)  # the gateway would refuse them as well, once all engines are up
     gateway = _gateway(settings, configuration, run / "gateway")
     at = {endpoint.backend: endpoint for endpoint in settings.endpoints.values()}
     engines: dict[str, Make] = {}
@@ -69,14 +74,17 @@ def describe(name: str, run: Path) -> Stack:
             "triton": f"{LOOPBACK}:{triton.METRICS_PORT}",
         }
         companions["prometheus"] = partial(prometheus.launch, run_dir=run / "prometheus", targets=targets)
-    return Stack(companions, engines, gateway, _first_request(settings, gateway.addresses["http"]))
+    return Stack(companions, engines, gateway, _first_request(contracts, gateway.addresses["http"]))
 
 
-def _first_request(settings: Settings, address: str) -> str:
-    """A command that sends the first model's example."""
-    name, contract = next(iter(load_contracts(settings, ROOT).items()))
-    example = (contract.folder / contract.example).relative_to(ROOT)
-    return f"curl -T {example} http://{address}/predictions/{name}"
+def _first_request(contracts: Mapping[str, Contract], address: str) -> str:
+    """A command that sends the first model's example, or asks about what is there."""
+    for name, contract in contracts.items():
+        if not contract.example or not (contract.folder / "transform.py").exists():
+            return f"curl http://{address}/v2/models/{name}"
+        example = os.path.relpath(contract.folder / contract.example, ROOT)
+        return f"curl -T {example} http://{address}/predictions/{name}"
+    return f"curl http://{address}/v2"
 
 
 def _gateway(settings: Settings, configuration: Path, run_dir: Path) -> Launch:

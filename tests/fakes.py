@@ -80,13 +80,12 @@ class FakeClock:
 def fake_edge(infer: FakeInfer, *contracts: Contract, ready: bool = True, **attributes: Any) -> Edge:
     """An Edge whose chain is Resolved and then `infer`; every model is ready, or none is."""
     catalog = Catalog({contract.name: contract for contract in contracts})
-    attributes = {"max_request_bytes": 1024 * 1024, **attributes}
+    always: dict[str, Any] = {"max_request_bytes": 1024 * 1024, "is_ready": lambda _model, _version: ready}
     return Edge(
         infer=chain(partial(Resolved, catalog=catalog, max_request_bytes=2**26), to=infer),
         catalog=catalog,
-        is_ready=lambda _model, _version: ready,
         measured=Measured(Metrics(CollectorRegistry()), catalog),
-        **attributes,
+        **{**always, **attributes},
     )
 
 

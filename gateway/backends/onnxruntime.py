@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import structlog
 
 from gateway.contract import Contract, check_reply
-from gateway.errors import BadReply, EndpointFailed, InvalidTensor
+from gateway.errors import BadReply, EndpointFailed, InvalidTensor, RejectedByBackend
 from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor, split_bytes
 
 BACKEND = "onnxruntime"
+
+_log = structlog.get_logger()
 
 
 class OnnxRuntime:
@@ -36,6 +39,7 @@ class OnnxRuntime:
         Raises:
             EndpointFailed: ONNX Runtime failed.
             BadReply: the network's outputs do not fit the contract.
+            RejectedByBackend: a BYTES element is not text.
         """
         contract = self._contracts[request.model]
         loop = asyncio.get_running_loop()
@@ -69,7 +73,12 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        self._sessions[key] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class but this one
+            _log.warning("onnx_file_not_loaded", file=str(path), error=str(error))
+            return False
+        self._sessions[key] = session
         return True
 
     def _run(self, request: InferRequest) -> tuple[Tensor, ...]:
@@ -87,7 +96,13 @@ class OnnxRuntime:
 def _value(tensor: Tensor) -> Any:
     if tensor.datatype != "BYTES":
         return tensor.numpy()
-    texts = [item.decode() for item in split_bytes(tensor)]
+    try:
+        texts = [item.decode() for item in split_bytes(tensor)]
+    except UnicodeDecodeError as error:
+        text = (
+            f"tensor '{tensor.name}': expected UTF-8 text, which ONNX Runtime's strings are, got other bytes"
+        )
+        raise RejectedByBackend(text) from error
     return np.array(texts, dtype=object).reshape(tensor.shape)
 
 

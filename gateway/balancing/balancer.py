@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
+from prometheus_client import Histogram
+
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.p2c import pick
 from gateway.errors import (
@@ -51,6 +53,7 @@ class Balancer:
         self._pool = pool
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._attempts = metrics.attempts
+        self._children: dict[tuple[str, str], Histogram] = {}
         self._ejections = metrics.ejections
         self._clock = clock
         self._rng = rng
@@ -120,11 +123,17 @@ class Balancer:
             self._ejections.labels(*self._labels(endpoint)).inc()
         return type(failure).__name__
 
+    def _child(self, backend: str, outcome: str) -> Histogram:
+        """The histogram of a backend's attempts that came to this, bound once."""
+        child = self._children.get((backend, outcome))
+        if child is None:
+            pool = self._pool
+            child = self._attempts.labels(pool.model, pool.version, pool.variant, backend, outcome)
+            self._children[backend, outcome] = child
+        return child
+
     def _observe(self, endpoint: Endpoint, outcome: str, seconds: float) -> None:
-        pool = self._pool
-        self._attempts.labels(pool.model, pool.version, pool.variant, endpoint.backend, outcome).observe(
-            seconds
-        )
+        self._child(endpoint.backend, outcome).observe(seconds)
         # A failure may be fast, and a fast failure must not look like a fast endpoint; given up, it is slow
         # at least to this degree.
         now = self._clock()

@@ -1,5 +1,6 @@
 """One endpoint of one pool: what the balancer knows about it."""
 
+import math
 from dataclasses import dataclass, field
 
 from gateway.backends import Backend
@@ -39,12 +40,16 @@ class Endpoint:
         return not (self.outlier.on_probation and self.in_flight)
 
     def load(self, now: float) -> float:
-        """The number that the balancer compares: seconds that one more request would wait.
+        """The number that the balancer compares: in-flight and latency, in no unit.
+
+        The root, because latency that was observed under load has the queue in it already: times `in_flight`
+        it would count the queue twice, and a cold or batching engine would get next to nothing
+        (docs/decisions/0009-load.md has the shares measured with and without).
 
         One that has never answered looks idle for its first request, and worse than any other while that is
         under way: else every request would go to what may never answer.
         """
         latency = self.latency.at(now)
         if not latency and self.in_flight:
-            return UNPROVEN_SECONDS * self.in_flight
-        return (self.in_flight + 1) * latency
+            latency = UNPROVEN_SECONDS
+        return (self.in_flight + 1) * math.sqrt(latency)

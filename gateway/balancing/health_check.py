@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import structlog
 
 from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.warm_up import WarmUp
 from gateway.inference import PoolKey
 
 _log = structlog.get_logger()
@@ -21,11 +22,15 @@ class HealthCheck:
     Args:
         interval_seconds: between two questions to one endpoint.
         timeout_seconds: how long an endpoint may take to answer one.
+        warm_up: what an endpoint that says ready must do before it takes traffic; false means not yet.
     """
 
-    def __init__(self, *, interval_seconds: float, timeout_seconds: float) -> None:
+    def __init__(
+        self, *, interval_seconds: float, timeout_seconds: float, warm_up: WarmUp | None = None
+    ) -> None:
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
+        self._warm_up = warm_up
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, pools: Iterable[tuple[PoolKey, Iterable[Endpoint]]]) -> None:
@@ -55,7 +60,10 @@ class HealthCheck:
     async def _answer(self, pool: PoolKey, endpoint: Endpoint) -> bool:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
+                is_ready = await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
+            if is_ready and not endpoint.is_ready and self._warm_up is not None:
+                return await self._warm_up(pool, endpoint)
+            return is_ready  # noqa: TRY300 - every answer of the block belongs to it
         except TimeoutError:
             return False
         except Exception:  # noqa: BLE001 - one broken check must not end the asking, nor keep us from starting

@@ -78,6 +78,7 @@ class RedisStore:
                 backend=meta["backend"],
                 endpoint=meta["endpoint"],
                 parameters=meta["parameters"],
+                expires_at=meta["expires_at"],
                 outputs=outputs,
             )
         except (FrameError, KeyError) as error:
@@ -93,6 +94,7 @@ class RedisStore:
             "backend": response.backend,
             "endpoint": response.endpoint,
             "parameters": dict(response.parameters),
+            "expires_at": response.expires_at,
         }
         frame = pack(meta, response.outputs)
         milliseconds = max(1, int(ttl_seconds * 1000))

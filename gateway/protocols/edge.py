@@ -1,17 +1,21 @@
 """What every protocol needs of the gateway behind it."""
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gateway.catalog import Catalog
 from gateway.chain import Infer
-from gateway.errors import MalformedBody
+from gateway.errors import DeadlineExceeded, MalformedBody
 from gateway.inference import InferResponse, Parameter
 from gateway.stages.measured import Measured
 
 CONSUMED_PARAMETERS = frozenset({"timeout", "priority", "variant", "binary_data_output", "binary_data_size"})
 """Request parameters that the gateway acts on itself: no backend sees them and no content key holds them."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Edge:
         measured: starts the measurement of a request.
         max_request_bytes: the largest body, as sent and once expanded.
         clock: seconds, monotonic.
+        expanding: held while a compressed body is expanded: one at a time, since each may fill
+            `max_request_bytes` from a thousandth of that.
     """
 
     infer: Infer
@@ -33,13 +39,39 @@ class Edge:
     measured: Measured
     max_request_bytes: int
     clock: Callable[[], float] = time.monotonic
+    expanding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def deadline(self, model: str, asked_seconds: float | None = None) -> float:
-        """When the caller will have gone: its own timeout, else the model's; a point of `clock`."""
+    def deadline(
+        self, model: str, asked_seconds: float | None = None, *, arrived: float | None = None
+    ) -> float:
+        """When the caller will have gone; a point of `clock`.
+
+        Args:
+            model: as the caller names it.
+            asked_seconds: its own timeout; without one the model's counts.
+            arrived: when its request began to arrive; now, when it is not given.
+        """
         if asked_seconds is None:
             contract = self.catalog.contracts.get(model)
             asked_seconds = contract.timeout_seconds if contract else DEFAULT_TIMEOUT_SECONDS
-        return self.clock() + asked_seconds
+        return (self.clock() if arrived is None else arrived) + asked_seconds
+
+    async def by(self, deadline: float, work: Awaitable[T], what: str) -> T:
+        """What comes of `work`, which is done before the request gets to the chain.
+
+        Args:
+            deadline: the request's.
+            work: what to wait for.
+            what: what has happened when it is done, for the error's text.
+
+        Raises:
+            DeadlineExceeded: it was not done in time.
+        """
+        try:
+            async with asyncio.timeout(deadline - self.clock()):
+                return await work
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the deadline passed before {what}") from error
 
     @property
     def ready(self) -> bool:

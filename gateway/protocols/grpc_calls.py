@@ -5,7 +5,6 @@ is here. They are registered by path, so that our messages, whose packages are `
 services' real names.
 """
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import grpc
 import structlog
 
-from gateway.errors import InferwayError, Unavailable
+from gateway.errors import InferwayError
 from gateway.protocols.edge import Edge
-from gateway.protocols.problems import GRPC_STATUS, error_code, error_text
+from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, failure_headers
 from gateway.stages.measured import Measurement
 
 _log = structlog.get_logger()
@@ -33,9 +32,7 @@ def call_timeout_seconds(context: Context) -> float | None:
 
 async def abort(context: Context, error: Exception) -> None:
     """End a call with the status of a failure, and `retry-after` in the trailers when none was left."""
-    if isinstance(error, Unavailable):
-        seconds = str(max(1, math.ceil(error.retry_after_seconds)))
-        context.set_trailing_metadata((("retry-after", seconds),))
+    context.set_trailing_metadata(tuple(failure_headers(error).items()))
     await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
 
 
@@ -81,8 +78,6 @@ class Methods:
 
     async def fail(self, context: Context, name: str, error: Exception) -> None:
         """End the call; log what was not expected."""
-        if isinstance(error, (grpc.aio.AbortError, asyncio.CancelledError)):
-            raise error
         if not isinstance(error, InferwayError):
             _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
         await abort(context, error)

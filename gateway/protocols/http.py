@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.errors import BodyTooLarge, InferwayError, MalformedBody
 from gateway.inference import InferResponse
 from gateway.protocols.edge import Edge, reply_facts
-from gateway.protocols.problems import http_headers, http_status
+from gateway.protocols.problems import failure_headers, http_status
 from gateway.stages.measured import Measurement
 
 JSON = b"application/json"
@@ -51,6 +51,7 @@ class HttpCall:
         body: the whole body.
         measurement: to be told the model.
         timeout_seconds: what `X-Request-Timeout-Ms` asked for.
+        arrived: when its headers were there, by the edge's clock.
     """
 
     path: Mapping[str, str]
@@ -59,6 +60,7 @@ class HttpCall:
     body: bytes
     measurement: Measurement
     timeout_seconds: float | None
+    arrived: float
 
     def header(self, name: bytes) -> str:
         """A header's value; empty when it was not sent."""
@@ -117,16 +119,31 @@ class HttpEndpoint:
         await _send(send, reply)
 
     async def _reply(self, scope: Scope, receive: Receive, measurement: Measurement) -> HttpReply:
+        edge = self._edge
+        arrived = edge.clock()
         headers = dict(scope["headers"])
         path = scope.get("path_params", {})
-        measurement.asks(path.get("model", ""), path.get("version", ""))
+        model = path.get("model", "")
+        measurement.asks(model, path.get("version", ""))
         timeout_seconds = _timeout_seconds(headers)
-        body = await read_body(receive, headers, self._edge.max_request_bytes)
-        call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds)
+        deadline = edge.deadline(model, timeout_seconds, arrived=arrived)
+        body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
+        call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
         return await self._handler(call)
 
+    async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+        """The body, expanded if it is compressed."""
+        limit = self._edge.max_request_bytes
+        body = await read_body(receive, headers, limit)
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+        if encoding in {"", "identity"}:
+            return body
+        async with self._edge.expanding:
+            # Some 64 KiB of zeros take 300 ms, in which the event loop would answer nobody else.
+            return await asyncio.to_thread(_expand, body, encoding, limit)
+
     def _problem(self, error: Exception) -> HttpReply:
-        return HttpReply(self._error_body(error), http_status(error), headers=http_headers(error))
+        return HttpReply(self._error_body(error), http_status(error), headers=failure_headers(error))
 
 
 class Routes:
@@ -167,11 +184,11 @@ def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The body, expanded if it is compressed.
+    """The body as it was sent.
 
     Raises:
-        BodyTooLarge: over `limit` bytes, as sent or once expanded.
-        MalformedBody: an encoding that is unknown or broken, or a caller that left in the middle.
+        BodyTooLarge: over `limit` bytes.
+        MalformedBody: the caller left in the middle.
     """
     length = headers.get(b"content-length", b"0")
     size_bytes = int(length) if length.isdigit() and int(length) > limit else 0
@@ -186,12 +203,12 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         chunks.append(chunk)
         more = message.get("more_body", False)
     if size_bytes > limit:
-        if more:  # else there is nothing left, and a server would wait here for the caller to leave
+        # With nothing left a server would wait here for the caller to leave; and a caller that asked whether
+        # to send its body (RFC 9110, 10.1.1) would be told to by the first look at it.
+        if more and (chunks or b"expect" not in headers):
             await _drain(receive, limit)
         raise BodyTooLarge(limit)
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-    return body if encoding in {"", "identity"} else _expand(body, encoding, limit)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _drain(receive: Receive, limit: int) -> None:

@@ -8,6 +8,9 @@ from python_multipart.multipart import parse_options_header
 
 from gateway.errors import MalformedBody
 
+MAX_PARTS = 1000
+"""Each costs 15 us on the event loop, and a body of 64 MiB could have a million."""
+
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
@@ -20,7 +23,7 @@ def parse_multipart(body: bytes, content_type: str) -> dict[str, bytes]:
         content_type: the header, which holds the boundary.
 
     Raises:
-        MalformedBody: no boundary, a part without a name, broken or cut short.
+        MalformedBody: no boundary, a part without a name, more than MAX_PARTS, broken or cut short.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -46,6 +49,7 @@ class _Parts:
         self._header = b""
         self._value = b""
         self._name: str | None = None
+        self._count = 0
         self._chunks: list[bytes] = []
 
     def callbacks(self) -> "MultipartCallbacks":
@@ -60,6 +64,9 @@ class _Parts:
         }
 
     def _begin(self) -> None:
+        self._count += 1
+        if self._count > MAX_PARTS:
+            raise MalformedBody(f"multipart/form-data: expected at most {MAX_PARTS} parts, got more")
         self._name = None
         self._chunks = []
 

@@ -81,14 +81,14 @@ def read_infer_message(message: ModelInferRequest, contract: Contract) -> OipMes
         if spec.name in classes:
             check_classifiable(spec.name, spec.datatype)
     return OipMessage(
-        inputs=_inputs(message),
+        inputs=_inputs(message, contract),
         outputs=tuple(dict.fromkeys(output.name for output in message.outputs)),
         classes=classes,
         parameters=_parameters(message.parameters),
     )
 
 
-def _inputs(message: ModelInferRequest) -> tuple[Tensor, ...]:
+def _inputs(message: ModelInferRequest, contract: Contract) -> tuple[Tensor, ...]:
     raw: Sequence[bytes] = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         names = [tensor.name for tensor in message.inputs]
@@ -99,6 +99,7 @@ def _inputs(message: ModelInferRequest) -> tuple[Tensor, ...]:
     for place, tensor in enumerate(message.inputs):
         _refuse_shared_memory(tensor.name, tensor.parameters)
         if not raw:
+            contract.check_input(tensor.name, tensor.datatype, tuple(tensor.shape))
             tensors.append(_typed(tensor))
             continue
         if tensor.HasField("contents"):

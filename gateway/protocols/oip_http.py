@@ -121,7 +121,7 @@ class _OpenInference:
             inputs=body.inputs,
             outputs=tuple(body.forms),
             parameters=backend_parameters(body.parameters),
-            deadline=self._edge.deadline(model, min(asked, default=None)),
+            deadline=self._edge.deadline(model, min(asked, default=None), arrived=call.arrived),
             id=body.id,
         )
         response = await self._edge.infer(request)

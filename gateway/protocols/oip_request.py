@@ -70,7 +70,7 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
         body: the whole body.
         header_length: the value of `Inference-Header-Content-Length`; without it all of the body is JSON,
             whatever its content type, and with 0 all of it is the only input.
-        contract: the model's; of use for a raw input, and to refuse forms that an output cannot have.
+        contract: the model's; of use for a raw input, and to refuse what an input or an output cannot be.
 
     Raises:
         MalformedBody: it is not JSON, or a key has the wrong type.
@@ -90,7 +90,7 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
     parameters = _parameters(content)
     binary_output = bool(parameters.get("binary_data_output", False))
     read = OipBody(
-        inputs=_inputs(content, view[split:]),
+        inputs=_inputs(content, view[split:], contract),
         forms=_forms(content, binary_output=binary_output),
         binary_output=binary_output,
         parameters=parameters,
@@ -128,7 +128,7 @@ def _raw_input(body: bytes, contract: Contract) -> Tensor:
     return Tensor(spec.name, spec.datatype, tuple(count if size < 0 else size for size in shape), body)
 
 
-def _inputs(content: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, ...]:
+def _inputs(content: Mapping[str, Any], binary: memoryview, contract: Contract) -> tuple[Tensor, ...]:
     tensors = []
     position = 0
     for place, entry in enumerate(required(content, "inputs", list)):
@@ -147,6 +147,7 @@ def _inputs(content: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, ...
             raise InvalidTensor(name, expected="either 'data' or 'binary_data_size'", got=both)
         shape = tuple(sizes)
         if "data" in entry:
+            contract.check_input(name, datatype, shape)
             tensors.append(tensor_from_json(name, datatype, shape, entry["data"]))
             continue
         size = natural(parameters, "binary_data_size", where)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 
 def document(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Make `/openapi.json` and `/docs` show `routes`, each with its handler's docstring."""
+    """Make `/openapi.json` show `routes`, each with its handler's docstring."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

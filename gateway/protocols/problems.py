@@ -48,10 +48,19 @@ TORCHSERVE_TYPE: Mapping[Code, str] = MappingProxyType(
     },
 )
 
+TEXT_LIMIT = 500
+"""Characters of a text for the caller, who may have sent a name of many megabytes. A gRPC status travels in
+headers, of which clients take 8 KiB by default, and spells a character in up to 12 bytes."""
+
 
 def error_text(error: Exception) -> str:
     """What the caller may read: the text of an expected failure, and no more of an unexpected one."""
-    return str(error) if isinstance(error, InferwayError) else "internal error"
+    return _shortened(str(error)) if isinstance(error, InferwayError) else "internal error"
+
+
+def _shortened(text: str) -> str:
+    more = len(text) - TEXT_LIMIT
+    return f"{text[:TEXT_LIMIT]}... ({more} characters more)" if more > 0 else text
 
 
 def error_code(error: Exception) -> Code:
@@ -64,8 +73,8 @@ def http_status(error: Exception) -> int:
     return HTTP_STATUS[error_code(error)]
 
 
-def http_headers(error: Exception) -> dict[str, str]:
-    """Headers that go with a failure: `retry-after` in whole seconds when no endpoint was left."""
+def failure_headers(error: Exception) -> dict[str, str]:
+    """Headers (gRPC: trailers) of a failure: `retry-after` in whole seconds when no endpoint was left."""
     if isinstance(error, Unavailable):
         return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
     return {"retry-after": "1"} if error_code(error) is Code.UNAVAILABLE else {}
@@ -81,7 +90,7 @@ def torchserve_object(error: Exception) -> bytes:
     kind = TORCHSERVE_TYPE[error_code(error)]
     message = error_text(error)
     if isinstance(error, ModelNotFound):
-        kind, message = "ModelNotFoundException", f"Model not found: {error.model}"
+        kind, message = "ModelNotFoundException", _shortened(f"Model not found: {error.model}")
     elif isinstance(error, VersionNotFound):
         kind = "ModelVersionNotFoundException"
     return orjson.dumps({"code": http_status(error), "type": kind, "message": message})

@@ -7,6 +7,7 @@ FAILED_PRECONDITION). Without a version the model's default version answers; wit
 tells of the label's version (the server: of all). The other methods of both services are UNIMPLEMENTED.
 """
 
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -67,13 +68,20 @@ class _TFServing:
         measurement.asks(model, version)
         check_spec(self._edge.catalog, model, version=version, label=label)
         check_signature(message.model_spec.signature_name)
+        contract = self._edge.catalog.contract(model)
         request = InferRequest(
             model=model,
             version=version,
             label=label,
             variant=_variant(context),
             inputs=tuple(
-                read(name, proto, max_bytes=self._edge.max_request_bytes, empty_is_zeros=True)
+                read(
+                    name,
+                    proto,
+                    max_bytes=self._edge.max_request_bytes,
+                    check=contract.check_input,
+                    empty_is_zeros=True,
+                )
                 for name, proto in message.inputs.items()
             ),
             outputs=_output_filter(message),
@@ -132,11 +140,11 @@ def _spec(message: PredictRequest | GetModelMetadataRequest | GetModelStatusRequ
 
 
 def _output_filter(message: PredictRequest) -> tuple[str, ...]:
-    names = tuple(message.output_filter)
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise InvalidRequest(f"duplicate output tensor alias: {name}")
-    return names
+    names = dict.fromkeys(message.output_filter)
+    if len(names) < len(message.output_filter):
+        twice = next(name for name, count in Counter(message.output_filter).items() if count > 1)
+        raise InvalidRequest(f"duplicate output tensor alias: {twice}")
+    return tuple(names)
 
 
 def _variant(context: Context) -> str:

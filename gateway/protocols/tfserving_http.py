@@ -33,6 +33,8 @@ from gateway.protocols.tfserving_reply import reply_body
 from gateway.protocols.tfserving_request import read_inputs
 
 PROTOCOL = "tfserving_http"
+MAX_DIGITS = 19
+"""Of a number below INT64_LIMIT; Python refuses to read one of thousands."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -72,7 +74,7 @@ class _TFServing:
             label=label,
             variant=call.header(b"x-inferway-variant"),
             inputs=inputs,
-            deadline=self._edge.deadline(model, call.timeout_seconds),
+            deadline=self._edge.deadline(model, call.timeout_seconds, arrived=call.arrived),
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)
@@ -113,7 +115,7 @@ def _spec(call: HttpCall, method: str, after: str = "") -> tuple[str, str, str]:
     if ":" in model or ":" in label or (version and not (version.isascii() and version.isdigit())):
         place = f"/versions/{version}" if version else f"/labels/{label}" if label else ""
         raise MalformedBody(f"Malformed request: {method} /v1/models/{model}{place}{after}")
-    if version and int(version) >= INT64_LIMIT:
+    if len(version) > MAX_DIGITS or int(version or 0) >= INT64_LIMIT:
         raise InvalidRequest(f"Failed to convert version: {version} to numeric.")
     return model, version_asked(int(version or 0)), label
 

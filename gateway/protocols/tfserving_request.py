@@ -19,6 +19,7 @@ from gateway.contract import Contract, TensorSpec
 from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import Tensor
 from gateway.protocols.oip_fields import shown
+from gateway.protocols.oip_json import shape_of
 
 _NUMBERS: Mapping[str, tuple[str, frozenset[type]]] = MappingProxyType(
     {
@@ -58,7 +59,7 @@ def read_inputs(content: Mapping[str, Any], contract: Contract) -> tuple[tuple[T
         values = _columns(content["inputs"], contract)
     else:
         raise MalformedBody("Missing 'inputs' or 'instances' key")
-    return tuple(_tensor(spec, values[spec.name]) for spec in contract.inputs), rows
+    return tuple(_tensor(contract, spec, values[spec.name]) for spec in contract.inputs), rows
 
 
 def _columns_of_rows(instances: Any, contract: Contract) -> dict[str, Any]:
@@ -68,6 +69,9 @@ def _columns_of_rows(instances: Any, contract: Contract) -> dict[str, Any]:
     if not instances:
         raise MalformedBody("No values in 'instances' array")
     names = [spec.name for spec in contract.inputs]
+    if len(instances) > contract.max_batch_size > 0:  # before a look at each, of which there may be millions
+        expected = f"a batch of 1 to {contract.max_batch_size}"
+        raise InvalidTensor(names[0], expected=expected, got=f"a batch of {len(instances)}")
     if not _is_named(instances[0]):
         if len(names) > 1:
             raise MalformedBody(
@@ -109,22 +113,21 @@ def _columns(inputs: Any, contract: Contract) -> dict[str, Any]:
     return dict(inputs)
 
 
-def _tensor(spec: TensorSpec, value: Any) -> Tensor:
+def _tensor(contract: Contract, spec: TensorSpec, value: Any) -> Tensor:
     """A dense tensor of nested lists; the first element of each level tells the shape."""
-    shape: list[int] = []
+    shape = shape_of(value)
+    contract.check_input(spec.name, spec.datatype, shape)
     flat = [value]
-    while flat and isinstance(flat[0], list):
-        size = len(flat[0])
+    for level, size in enumerate(shape):
         if set(map(type, flat)) != {list} or set(map(len, flat)) != {size}:
             odd = next(each for each in flat if not isinstance(each, list) or len(each) != size)
             got = f"one of {len(odd)}" if isinstance(odd, list) else shown(odd)
-            expected = f"lists of {size} at level {len(shape)}, as the first one is"
+            expected = f"lists of {size} at level {level}, as the first one is"
             raise InvalidTensor(spec.name, expected=expected, got=got)
-        shape.append(size)
         flat = list(chain.from_iterable(flat))
     if spec.datatype == "BYTES":
-        return Tensor.of_bytes(spec.name, tuple(shape), [_string(spec, each) for each in flat])
-    return Tensor(spec.name, spec.datatype, tuple(shape), _packed(spec, flat))
+        return Tensor.of_bytes(spec.name, shape, [_string(spec, each) for each in flat])
+    return Tensor(spec.name, spec.datatype, shape, _packed(spec, flat))
 
 
 def _packed(spec: TensorSpec, values: list[Any]) -> bytes:

@@ -8,7 +8,7 @@ import grpc
 import orjson
 from google.protobuf.empty_pb2 import Empty
 
-from gateway.errors import ModelNotFound, VersionNotFound
+from gateway.errors import MalformedBody, ModelNotFound, VersionNotFound
 from gateway.inference import InferRequest, split_bytes
 from gateway.protocols.edge import Edge, reply_facts
 from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
@@ -19,6 +19,7 @@ from services.protocol.torchserve_pb2 import PredictionResponse, PredictionsRequ
 
 SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 PROTOCOL = "torchserve_grpc"
+MAX_FIELDS = 1000
 JAVA = "org.pytorch.serve.archive.model"
 
 
@@ -60,6 +61,8 @@ class _TorchServe:
         self, asked: PredictionsRequest, measurement: Measurement, context: Context
     ) -> PredictionResponse:
         model, catalog = asked.model_name, self._edge.catalog
+        if len(asked.input) > MAX_FIELDS:
+            raise MalformedBody(f"input: expected at most {MAX_FIELDS} entries, got {len(asked.input)}")
         deadline = self._edge.deadline(model, call_timeout_seconds(context))
         if model in catalog.passthrough:
             inputs = pass_through(asked.input)
@@ -69,7 +72,8 @@ class _TorchServe:
         else:
             contract, transform = catalog.contract(model), catalog.transforms.get(model)
             content = payload({name: asked.input[name] for name in sorted(asked.input)})
-            inputs, many = await read_items(contract, transform, content)
+            items = read_items(contract, transform, content)
+            inputs, many = await self._edge.by(deadline, items, "the payload was decoded")
             version = model_version(contract, asked.model_version)
             response = await self._edge.infer(InferRequest(model, inputs, deadline, version=version))
             prediction = write_answer(contract, transform, response, many=many)

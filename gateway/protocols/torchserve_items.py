@@ -7,7 +7,6 @@ it means to TorchServe's own image handlers: a file, or JSON that holds a base64
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody
 from gateway.inference import InferResponse, Tensor, split_bytes
-from gateway.protocols.oip_json import parse_json, tensor_from_json
+from gateway.protocols.oip_json import parse_json, shape_of, tensor_from_json
 from gateway.transforms import Transform
 
 PAYLOAD_FIELDS = ("data", "body")
@@ -97,11 +96,13 @@ async def _item(contract: Contract, transform: Transform | None, content: Any) -
         content = {inputs[0]: content}
     if not isinstance(content, dict):
         raise MalformedBody(f"expected a file, a file in base64, or numbers for {inputs}")
-    return {
-        spec.name: tensor_from_json(spec.name, spec.datatype, _shape(content[spec.name]), content[spec.name])
-        for spec in contract.inputs
-        if spec.name in content
-    }
+    item = {}
+    for spec in contract.inputs:
+        if spec.name in content:
+            shape = shape_of(content[spec.name])
+            contract.check_input(spec.name, spec.datatype, (1, *shape) if contract.max_batch_size else shape)
+            item[spec.name] = tensor_from_json(spec.name, spec.datatype, shape, content[spec.name])
+    return item
 
 
 async def _from_file(contract: Contract, transform: Transform | None, file: bytes) -> Item:
@@ -137,19 +138,10 @@ def _join(contract: Contract, items: Sequence[Item]) -> tuple[Tensor, ...]:
     return tuple(joined)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of a nested list, if it is a regular one; the conversion finds out when it is not."""
-    shape = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        value = value[0] if value else None
-    return tuple(shape)
-
-
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or text that is not ASCII
         raise MalformedBody(f"expected a file in base64, got other text: {error}") from error
 
 

@@ -5,7 +5,8 @@ that twenty identical requests cost one look-up. Inside of Resolved, which sets 
 that costs backend capacity.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gateway.caching import Store
@@ -24,6 +25,7 @@ class Cached:
         tier: its name in metrics and replies: `memory` or `redis`.
         contracts: by model name; they say how long an answer may be kept.
         metrics: counts look-ups.
+        wall_clock: seconds since the epoch, which gateways share as they share Redis.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Cached:
         tier: str,
         contracts: Mapping[str, Contract],
         metrics: Metrics,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._call_next = call_next
         self._store = store
         self._tier = tier
+        self._wall_clock = wall_clock
         self._ttl_seconds = {name: contract.cache.ttl_seconds for name, contract in contracts.items()}
         self._hits = {name: metrics.lookups.labels(name, tier, "hit") for name in contracts}
         self._misses = {name: metrics.lookups.labels(name, tier, "miss") for name in contracts}
@@ -54,5 +58,14 @@ class Cached:
         response = await self._call_next(request)
         # Stored only under the key of what really answered.
         if (response.version, response.variant) == (request.version, request.variant):
-            await self._store.put(request.key, response, self._ttl_seconds[request.model])
+            response = await self._keep(request, response)
         return replace(response, cache="miss") if response.cache == "off" else response
+
+    async def _keep(self, request: InferRequest, response: InferResponse) -> InferResponse:
+        """Keep an answer; one that comes from a tier behind this one keeps the end that it has there."""
+        now = self._wall_clock()
+        expires_at = response.expires_at or now + self._ttl_seconds[request.model]
+        response = replace(response, expires_at=expires_at)
+        if expires_at > now:
+            await self._store.put(request.key, response, expires_at - now)
+        return response

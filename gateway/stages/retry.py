@@ -5,12 +5,13 @@ caches and of SingleFlight: one flight retries once for all who wait.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer
 from gateway.errors import DeadlineExceeded, EndpointFailure, Unavailable
-from gateway.inference import InferRequest, InferResponse
+from gateway.inference import InferRequest, InferResponse, PoolKey
 from gateway.metrics import Metrics
 
 
@@ -19,7 +20,8 @@ class Retry:
 
     Args:
         call_next: what it wraps.
-        budget: what retries are paid from; an attempt that was never sent is free.
+        new_budget: makes what a pool's retries are paid from: each has its own, so that a pool that dies
+            spends nothing of another's. An attempt that was never sent is free.
         max_attempts: attempts a request, the first included.
         metrics: counts retries.
         clock: seconds, monotonic.
@@ -29,13 +31,13 @@ class Retry:
         self,
         call_next: Infer,
         *,
-        budget: RetryBudget,
+        new_budget: Callable[[], RetryBudget],
         max_attempts: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._call_next = call_next
-        self._budget = budget
+        self._budgets: defaultdict[PoolKey, RetryBudget] = defaultdict(new_budget)
         self._max_attempts = max_attempts
         self._retries = metrics.retries
         self._clock = clock
@@ -47,7 +49,7 @@ class Retry:
             Unavailable: every attempt failed, or the budget was spent; its text has the last failure's.
             DeadlineExceeded: an attempt failed and the deadline has passed.
         """
-        self._budget.deposit(self._clock())
+        self._budgets[request.pool].deposit(self._clock())
         attempts = 1
         failure: EndpointFailure | None = None
         while True:
@@ -69,7 +71,7 @@ class Retry:
                 raise _unavailable(request, attempts - 1, failure, retry_after_seconds=back) from error
 
     def _may_retry(self, request: InferRequest, error: EndpointFailure) -> bool:
-        allowed = not error.was_sent or self._budget.withdraw(self._clock())
+        allowed = not error.was_sent or self._budgets[request.pool].withdraw(self._clock())
         self._retries.labels(request.model, "sent" if allowed else "refused").inc()
         return allowed
 

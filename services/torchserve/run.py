@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import NoReturn
 
-from services.launch import Launch
+from services.launch import Launch, LaunchError
 
 HERE = Path(__file__).parent
 JVM = ("-Xmx512m", "-XX:+ExitOnOutOfMemoryError")
@@ -72,8 +72,12 @@ def launch(
         max_request_bytes: of one request's tensors.
 
     Raises:
+        LaunchError: Java is not installed.
         FileNotFoundError: TorchServe or a model's archive is missing; the text names it.
     """
+    java = shutil.which("java")
+    if java is None:
+        raise LaunchError("java is not installed (Debian: apt-get install openjdk-17-jre-headless)")
     ports = ports or Ports()
     site = _site_packages(venv)
     archives = [archive for archive in archives_in(store) if archive.model in models]
@@ -93,7 +97,7 @@ def launch(
         )
     )
     argv = [
-        shutil.which("java") or "java",
+        java,
         *JVM,
         f"-Dmodel_server_home={site}",
         f"-Djava.io.tmpdir={temporary}",
@@ -205,7 +209,7 @@ def main() -> NoReturn:
             management_host=options.management_host,
             max_request_bytes=options.max_request_bytes,
         )
-    except FileNotFoundError as error:
+    except (LaunchError, FileNotFoundError) as error:
         parser.error(str(error))
     os.chdir(options.run_dir)
     os.execvpe(started.argv[0], list(started.argv), {**os.environ, **started.env})  # noqa: S606 - by design

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.configuration import ConfigurationError, load
+from gateway.configuration import ConfigurationError, load, read
 
 
 class Item(BaseModel):
@@ -31,7 +31,7 @@ class Rig:
 
     def load(self, text: str, overrides: Mapping[str, Any] | None = None) -> Box:
         self.path.write_text(text)
-        return load(Box, self.path, overrides=overrides)
+        return read(self.path, overrides).checked(Box)
 
     def refusal(self, text: str, overrides: Mapping[str, Any] | None = None) -> list[str]:
         """The lines of the message, without the folder."""
@@ -65,7 +65,7 @@ def test_an_empty_file_means_all_defaults(rig: Rig, text: str) -> None:
         ),
         ("size: 1\nnamed:\n  a: {}\n", "box.yaml:3: named.a.weight: Field required"),
         ("size: [1]\n", "box.yaml:1: size: Input should be a valid integer"),
-        ("size: 1\nitems: 7\n", "box.yaml:2: items: Input should be a valid tuple (got 7)"),
+        ("size: 1\nitems: 7\n", "box.yaml:2: items: expected a list (got 7)"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_line_and_place(rig: Rig, text: str, message: str) -> None:

@@ -52,6 +52,15 @@ def test_a_request_that_does_not_fit_is_told_which_tensor_and_why(
         a_contract().check(a_request(inputs=inputs))
 
 
+def test_an_input_is_refused_by_its_shape_before_it_has_any_data() -> None:
+    contract = a_contract()
+    contract.check_input("values", "INT8", (4, 2))
+    with pytest.raises(InvalidTensor, match=r"expected shape \[-1, 2\], got 100000 dimensions"):
+        contract.check_input("values", "INT8", (2**62,) * 100_000)
+    with pytest.raises(InvalidTensor, match="expected a batch of 1 to 4, got a batch of 1000000000"):
+        contract.check_input("values", "INT8", (10**9, 2))
+
+
 @pytest.mark.parametrize("size", [-1, 2**63, 2**64 - 1])
 def test_a_dimension_that_no_backend_can_hold_is_refused(size: int) -> None:
     contract = a_contract(
@@ -130,9 +139,9 @@ def test_a_reply_has_the_outputs_asked_for_in_the_order_asked_for() -> None:
     ("changes", "text"),
     [
         ({"name": "a b"}, "pattern"),
-        ({"default_version": "9"}, "default_version names version '9', which is not among versions"),
+        ({"default_version": "9"}, "there is no version '9'; known here: 1, 2"),
         ({"default_version": "01"}, "pattern"),
-        ({"labels": {"canary": "9"}}, "label 'canary' names version '9'"),
+        ({"labels": {"canary": "9"}}, "there is no version '9'"),
         ({"inputs": []}, "at least 1"),
         ({"inputs": [{"name": "v", "datatype": "FP99", "shape": [1]}]}, "'FP64' or 'BYTES'"),
         ({"inputs": [{"name": "v", "datatype": "INT8", "shape": [0]}]}, "a dimension is a positive number"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -62,16 +63,29 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -
         ("endpoints:\n  a: {backend: triton, address: 'h:'}\n", "2: endpoints.a.address: an address"),
         ("endpoints:\n  a: {backend: triton, address: ':1'}\n", "2: endpoints.a.address: an address"),
         ("endpoints:\n  a: {backend: tritn}\n", "2: endpoints.a.backend: Input should be 'torchserve'"),
-        ("pools:\n- {model: m, endpoints: []}\n", "2: pools.0.endpoints: Tuple should have at least 1"),
-        ("pools:\n- {model: m, endpoints: [a]}\n", "1: pool of 'm' names endpoint 'a', which is not"),
-        ("passthrough:\n- {model: m, endpoints: [a]}\n", "1: passthrough of 'm' names endpoint 'a'"),
+        ("pools:\n- {model: m, endpoints: []}\n", "2: pools.0.endpoints: expected at least one entry"),
+        (
+            "endpoints: {abc: {backend: onnxruntime}}\npools:\n- model: m\n  endpoints:\n  - abc\n  - abd\n",
+            "6: pools.0.endpoints.1: there is no endpoint 'abd'; did you mean 'abc'?",
+        ),
+        (
+            "passthrough:\n- {model: m, endpoints: [a]}\n",
+            "2: passthrough.0.endpoints.0: there is no endpoint 'a'; none is configured",
+        ),
         (
             "endpoints: {a: {backend: onnxruntime}}\npassthrough: [{model: m, endpoints: [a]}]\n",
-            "1: passthrough of 'm': endpoint 'a' is not torchserve",
+            "2: passthrough.0.endpoints.0: endpoint 'a' is not torchserve",
         ),
         (
             "endpoints: {a: {backend: onnxruntime}}\npools: [{model: m, endpoints: [a, a]}]\n",
             "2: pools.0.endpoints: endpoint 'a' is named twice",
+        ),
+        ("models: models/m\n", "1: models: expected a list (got 'models/m')"),
+        ("log: {}\nendpoints: [a]\n", "2: endpoints: expected a mapping"),
+        ("log: loud\n", "1: log: expected a mapping (got 'loud')"),
+        (
+            "pools:\n- {model: m, versions: [1], endpoints: [a]}\n",
+            "2: pools.0.versions.0: expected text; put it in quotes (got 1)",
         ),
         ("server: {http_port: 70000}\n", "1: server.http_port: Input should be less than or equal"),
         ("server: {max_request_bytes: 0}\n", "1: server.max_request_bytes: Input should be greater"),
@@ -106,7 +120,7 @@ def test_a_value_of_the_environment_is_read_as_yaml_reads_it(tmp_path: Path) -> 
 
 def test_other_variables_of_the_environment_do_not_count(tmp_path: Path) -> None:
     environment = {"SERVER__HTTP_PORT": "1", "MY_INFERWAY_SERVER__HTTP_PORT": "1"}
-    assert load_settings(write(tmp_path, ""), environment) == Settings()
+    assert load_settings(write(tmp_path, ""), environment).model_dump() == Settings().model_dump()
 
 
 def test_without_an_argument_it_is_the_environment_of_the_process(
@@ -139,14 +153,18 @@ def test_a_variable_that_contradicts_another_one_is_named(tmp_path: Path, outer:
     assert message == f"environment: {inner}: {outer} is set too, and is no mapping"
 
 
-def a_model(folder: Path, name: str) -> None:
+A_VERSION: Mapping[str, Any] = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}
+
+
+def a_model(folder: Path, name: str, **change: Any) -> None:
     folder.mkdir()
     contract = {
         "name": name,
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
         "default_version": "1",
-        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}},
+        "versions": {"1": A_VERSION},
+        **change,
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(contract))
 
@@ -171,6 +189,31 @@ def test_two_folders_cannot_hold_the_same_model(tmp_path: Path) -> None:
 def test_a_model_folder_without_a_model_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere/model\.yaml: cannot be read"):
         load_contracts(Settings(models=("nowhere",)), tmp_path)
+
+
+def test_a_model_folder_that_is_not_there_is_told_with_the_line_that_names_it(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, "models:\n- nowhere\n"), NOTHING)
+    with pytest.raises(
+        ConfigurationError, match=r"inferway\.yaml:2: models\.0: nowhere/model\.yaml: cannot be"
+    ):
+        load_contracts(settings, Path())
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"example": "seven.png"}, "example"),
+        ({"versions": {"1": {**A_VERSION, "onnx": {"fp32": "v1.onnx"}}}}, "versions.1.onnx.fp32"),
+    ],
+)
+def test_a_file_of_a_model_that_is_not_there_is_told_with_its_line(
+    tmp_path: Path, change: Mapping[str, Any], key: str
+) -> None:
+    a_model(tmp_path / "one", "m", **change)
+    text = (tmp_path / "one" / "model.yaml").read_text().splitlines()
+    line = next(n for n, content in enumerate(text, 1) if f"{key.rpartition('.')[2]}: " in content)
+    with pytest.raises(ConfigurationError, match=rf"one/model\.yaml:{line}: {key}: there is no file"):
+        load_contracts(Settings(models=("one",)), tmp_path)
 
 
 def test_a_wrong_model_file_is_told_with_its_line(tmp_path: Path) -> None:

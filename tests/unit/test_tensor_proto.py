@@ -54,6 +54,15 @@ def test_the_last_string_repeats_up_to_the_shape() -> None:
     assert list(split_bytes(tensor)) == [b"a", b"b", b"b"]
 
 
+def test_what_may_not_be_there_is_refused_before_any_value_is_made() -> None:
+    def refuse(name: str, datatype: str, shape: tuple[int, ...]) -> None:
+        raise InvalidTensor(name, expected="another", got=f"{datatype} {shape}")
+
+    promised = proto_of([10**15], dtype=DT_STRING)
+    with pytest.raises(InvalidTensor, match=r"tensor 'x': expected another, got BYTES \(1000000000000000,\)"):
+        read("x", promised, max_bytes=MEBIBYTE, check=refuse, empty_is_zeros=True)
+
+
 def test_a_scalar_has_no_dimension() -> None:
     assert read("x", proto_of([], float_val=[4.0]), max_bytes=MEBIBYTE).shape == ()
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.transforms import load_transform
+from gateway.configuration import ConfigurationError
+from gateway.settings import Settings, load_contracts
+from gateway.transforms import example_inputs, load_transform
 
 TRANSFORM = """
 import numpy as np
@@ -16,6 +18,16 @@ def to_inputs(payload):
 def to_answer(outputs):
     return {"sum": float(outputs["sum"][0])}
 """
+
+REFUSES = TRANSFORM.replace("return {", "raise ValueError('no image')\n    return {")
+CONTRACT = """
+name: m
+inputs: [{name: length, datatype: INT64, shape: []}]
+outputs: [{name: sum, datatype: FP32, shape: []}]
+example: words.txt
+default_version: "1"
+versions: {"1": {weights: w, sha256: "HASH", variants: [a]}}
+""".replace("HASH", "0" * 64)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -53,3 +65,11 @@ def test_a_transform_that_breaks_on_import_is_not_passed_over(tmp_path: Path) ->
 def test_a_transform_that_lacks_a_function_is_refused_when_it_is_loaded(tmp_path: Path, missing: str) -> None:
     with pytest.raises(ImportError, match=f"transform.py has no function '{missing}'"):
         load_transform(write(tmp_path, TRANSFORM.replace(missing, "renamed")))
+
+
+def test_an_example_that_the_transform_refuses_is_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
+    (write(tmp_path, REFUSES) / "words.txt").write_text("words")
+    (tmp_path / "model.yaml").write_text(CONTRACT)
+    contract = load_contracts(Settings(models=("",)), tmp_path)["m"]
+    with pytest.raises(ConfigurationError, match=r"words\.txt: the example of model 'm' is refused: no image$"):
+        example_inputs(contract, load_transform(tmp_path))

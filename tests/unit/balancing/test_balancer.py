@@ -130,7 +130,7 @@ async def run_into_deadline(pool: Pool) -> None:
 async def be_cancelled(pool: Pool) -> None:
     task = asyncio.create_task(pool.infer(REQUEST))
     await settle()
-    assert pool.gauge("in_flight_total") == 1
+    assert pool.gauge("in_flight_requests") == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -165,7 +165,7 @@ async def test_however_an_attempt_ends_it_is_counted_and_no_longer_in_flight(
     pool = Pool(backend(), attempt_timeout_seconds=limit_seconds)
     await act(pool)
     assert pool.endpoints[0].in_flight == 0
-    assert pool.gauge("in_flight_total") == 0
+    assert pool.gauge("in_flight_requests") == 0
     assert pool.attempts(outcome) == 1
 
 

@@ -41,13 +41,22 @@ def test_on_probation_an_endpoint_takes_one_request_at_a_time() -> None:
         (an_endpoint(latency=0.1, in_flight=2), an_endpoint(latency=0.1, in_flight=1)),
         (an_endpoint(latency=0.2), an_endpoint(latency=0.1)),
         (an_endpoint(latency=0.1, in_flight=3), an_endpoint(latency=0.3)),
+        (an_endpoint(latency=0.9), an_endpoint(latency=0.1, in_flight=1)),
         (an_endpoint(in_flight=1), an_endpoint(latency=2.5, in_flight=8)),
         (an_endpoint(in_flight=2), an_endpoint(in_flight=1)),
         (an_endpoint(latency=0.001), an_endpoint()),
     ],
-    ids=["in_flight", "latency", "both", "unproven", "two unproven", "idle and unproven"],
+    ids=[
+        "in_flight",
+        "latency",
+        "both",
+        "both, latency more",
+        "unproven",
+        "two unproven",
+        "idle and unproven",
+    ],
 )
-def test_load_is_what_one_more_request_would_wait(busier: Endpoint, idler: Endpoint) -> None:
+def test_load_grows_with_requests_in_flight_and_with_latency(busier: Endpoint, idler: Endpoint) -> None:
     assert busier.load(0.0) > idler.load(0.0)
 
 

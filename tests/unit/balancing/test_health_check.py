@@ -7,6 +7,7 @@ import pytest
 
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.health_check import HealthCheck
+from gateway.balancing.warm_up import WarmUp
 from gateway.inference import PoolKey
 from tests.fakes import FakeInfer
 
@@ -131,3 +132,29 @@ async def test_after_stop_nobody_is_asked() -> None:
 
 async def test_stop_without_start_is_fine() -> None:
     await HealthCheck(interval_seconds=1, timeout_seconds=1).stop()
+
+
+class Refused(WarmUp):
+    """A warm-up whose results are told, the last one for ever after."""
+
+    def __init__(self, *results: bool) -> None:
+        super().__init__({}, timeout_seconds=1.0)
+        self.results = list(results)
+        self.runs = 0
+
+    async def __call__(self, _pool: PoolKey, _endpoint: Endpoint, /) -> bool:
+        self.runs += 1
+        return self.results.pop(0) if len(self.results) > 1 else self.results[0]
+
+
+async def test_an_endpoint_is_ready_only_once_it_is_warm_and_is_warmed_up_once() -> None:
+    warm_up = Refused(False, False, True)
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, warm_up=warm_up)
+    backend = Told(YES)
+    (endpoint,) = await started(check, backend)
+    states = [endpoint.is_ready]
+    await backend.asked_again(6)
+    await check.stop()
+    states.append(endpoint.is_ready)
+    assert states == [False, True]
+    assert warm_up.runs == 3

@@ -186,7 +186,7 @@ async def test_a_caller_that_leaves_is_counted_as_cancelled(rig: Rig) -> None:
 async def test_the_callers_deadline_is_known(rig: Rig) -> None:
     await rig.call(timeout=60)
     assert rig.timeout_seconds is not None
-    assert 0 < rig.timeout_seconds <= 60
+    assert 0 < rig.timeout_seconds < 61  # on the wire a timeout is rounded up to a few digits
 
 
 async def test_without_a_deadline_there_is_no_timeout(rig: Rig) -> None:

@@ -223,6 +223,13 @@ async def test_what_does_not_fit_is_an_invalid_argument_and_reaches_no_backend(
     assert rig.infer_stage.requests == []
 
 
+def many_dimensions() -> oip.ModelInferRequest:
+    """A shape of a few bytes whose number of elements would take minutes to work out."""
+    message = typed("INT8", "int_contents", [1])
+    message.inputs[0].shape[:] = [2**62] * 2000
+    return message
+
+
 @pytest.mark.parametrize(
     ("message", "says"),
     [
@@ -232,6 +239,7 @@ async def test_what_does_not_fit_is_an_invalid_argument_and_reaches_no_backend(
             "expected INT8 in 'int_contents' alone, got ['int64_contents']",
         ),
         (typed("FP16", "fp32_contents", [1]), "tensor 'x': expected a datatype of typed contents"),
+        (many_dimensions(), "tensor 'x': expected shape [-1, -1], got 2000 dimensions"),
         (typed("BYTES", "bytes_contents", [b"a"], size=2), "expected 2 elements in 'bytes_contents'"),
     ],
 )

@@ -23,7 +23,7 @@ from gateway.protocols.problems import (
     error_code,
     error_object,
     error_text,
-    http_headers,
+    failure_headers,
     http_status,
     torchserve_object,
 )
@@ -63,16 +63,16 @@ def test_what_was_expected_is_told_in_its_own_words() -> None:
     ("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.1, "2"), (30.0, "30")]
 )
 def test_unavailable_says_after_how_many_whole_seconds_to_come_back(seconds: float, header: str) -> None:
-    assert http_headers(Unavailable("x", retry_after_seconds=seconds)) == {"retry-after": header}
+    assert failure_headers(Unavailable("x", retry_after_seconds=seconds)) == {"retry-after": header}
 
 
 def test_every_503_has_a_retry_after() -> None:
-    assert http_headers(EndpointFailed("x")) == {"retry-after": "1"}
+    assert failure_headers(EndpointFailed("x")) == {"retry-after": "1"}
 
 
 @pytest.mark.parametrize("error", [ModelNotFound("m"), BodyTooLarge(1), InferwayError("x"), SECRET])
 def test_nothing_but_a_503_has_a_retry_after(error: Exception) -> None:
-    assert http_headers(error) == {}
+    assert failure_headers(error) == {}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,10 @@ def test_a_model_without_a_transform_takes_and_gives_json(rig: Rig) -> None:
         ({"json": [1, 2, 300]}, "tensor 'image': expected numbers that fit UINT8"),
         ({"json": {"instances": []}}, "'instances': expected a list of 1 to 8 items, got 0 items"),
         ({"json": {"instances": [[1, 2, 3]] * 9}}, "'instances': expected a list of 1 to 8 items, got 9"),
-        ({"json": {"instances": [[1, 2, 3], [1, 2]]}}, "expected 2 instances of one shape"),
+        ({"json": {"instances": [[1, 2, 3], [1, 2]]}}, "expected shape [-1, 3], got shape [1, 2]"),
+        ({"json": {"instances": [{"image": [1, 2, 3]}, {"data": "gr\u00fcn"}]}}, "expected a file in base64"),
+        ({"json": "gr\u00fcn"}, "expected a file in base64, got other text"),
+        ({"json": {"image": [[[[1]]]] * 3}}, "expected shape [-1, 3], got shape [1, 3, 1, 1, 1]"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, "not JSON"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "boundary"),
         (

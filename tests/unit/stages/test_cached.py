@@ -1,5 +1,7 @@
 """Cached: what is known is given without asking anyone, and only what is true is kept."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,9 +11,10 @@ from gateway.errors import Unavailable
 from gateway.inference import InferResponse
 from gateway.metrics import Metrics
 from gateway.stages.cached import Cached
-from tests.fakes import SUM, FakeInfer, a_contract, a_request
+from tests.fakes import SUM, FakeClock, FakeInfer, a_contract, a_request
 
 REQUEST = a_request(key=b"k", version="1", variant="fp32")
+TTL_SECONDS = a_contract().cache.ttl_seconds
 KNOWN = InferResponse("adder", "1", (SUM,), variant="fp32", backend="triton", endpoint="t1")
 
 
@@ -33,7 +36,13 @@ class Kept:
 class Rig:
     """A Cached tier over a fake."""
 
-    def __init__(self, backend: FakeInfer | Cached | None = None, *, tier: str = "memory") -> None:
+    def __init__(
+        self,
+        backend: FakeInfer | Cached | None = None,
+        *,
+        tier: str = "memory",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.backend = backend or FakeInfer()
         self.store = Kept()
         self.registry = CollectorRegistry()
@@ -43,6 +52,7 @@ class Rig:
             tier=tier,
             contracts={"adder": a_contract()},
             metrics=Metrics(self.registry),
+            wall_clock=clock,
         )
         self.tier = tier
 
@@ -118,3 +128,22 @@ async def test_a_miss_of_both_tiers_fills_both_and_is_told_as_one_miss() -> None
     assert (await above.infer(REQUEST)).cache == "miss"
     assert b"k" in above.store.answers
     assert b"k" in below.store.answers
+
+
+async def test_an_answer_from_a_tier_behind_keeps_the_end_that_it_has_there() -> None:
+    clock = FakeClock()
+    redis = Rig(tier="redis", clock=clock)
+    memory = Rig(redis.infer, tier="memory", clock=clock)
+    await memory.infer(REQUEST)
+    assert (redis.store.ttl_seconds, memory.store.ttl_seconds) == (TTL_SECONDS, TTL_SECONDS)
+    memory.store.answers.clear()
+    clock.now += 40
+    assert (await memory.infer(REQUEST)).cache == "redis"
+    assert memory.store.ttl_seconds == TTL_SECONDS - 40
+
+
+async def test_an_answer_whose_time_is_over_is_not_kept() -> None:
+    clock = FakeClock()
+    rig = Rig(FakeInfer(replace(KNOWN, expires_at=clock.now)), clock=clock)
+    await rig.infer(REQUEST)
+    assert rig.store.answers == {}

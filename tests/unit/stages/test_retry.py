@@ -58,7 +58,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self.infer = Retry(
             pool,
-            budget=RetryBudget(ratio=0, floor_per_second=retries / 10),
+            new_budget=lambda: RetryBudget(ratio=0, floor_per_second=retries / 10),
             max_attempts=max_attempts,
             metrics=Metrics(self.registry),
             clock=self.clock,
@@ -189,7 +189,7 @@ async def test_when_everything_fails_the_calls_stay_within_the_budget(requests: 
     rig = Rig(failing(*"abcdefgh"))
     rig.infer = Retry(
         rig.pool,
-        budget=RetryBudget(ratio=ratio, floor_per_second=0),
+        new_budget=lambda: RetryBudget(ratio=ratio, floor_per_second=0),
         max_attempts=8,
         metrics=Metrics(CollectorRegistry()),
         clock=rig.clock,
@@ -211,7 +211,9 @@ async def test_a_request_pays_into_the_budget_once_however_often_it_is_tried() -
     rig = Rig(failing("a", "b"))
     budget = Counting(ratio=0, floor_per_second=10)
     metrics = Metrics(CollectorRegistry())
-    await Retry(rig.pool, budget=budget, max_attempts=4, metrics=metrics, clock=rig.clock)(a_request())
+    await Retry(rig.pool, new_budget=lambda: budget, max_attempts=4, metrics=metrics, clock=rig.clock)(
+        a_request()
+    )
     assert budget.deposits == 1
 
 
@@ -225,3 +227,12 @@ async def test_what_was_not_expected_is_not_retried() -> None:
     with pytest.raises(ZeroDivisionError):
         await rig.infer(a_request())
     assert len(rig.pool.requests) == 1
+
+
+async def test_a_pool_that_dies_spends_nothing_of_another_pools_budget() -> None:
+    rig = Rig(failing("a"), retries=1)
+    for variant in ("fp32", "int8"):
+        request = a_request(version="1", variant=variant)
+        assert (await rig.infer(request)).endpoint == "b"
+        with pytest.raises(Unavailable):
+            await rig.infer(request)

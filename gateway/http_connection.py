@@ -1,0 +1,125 @@
+"""One HTTP connection: bounds on what uvicorn leaves unbounded, and no upgrades.
+
+uvicorn's httptools protocol waits for ever for a request line, keeps headers of any size, goes on reading a
+body whose request was refused long ago, and drops the body of a request that offers an upgrade to HTTP/2 in
+the clear, as Java's HttpClient and `curl --http2` do with every first request.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_LIMIT_BYTES = 64 * 1024
+"""Request line and headers together; also a chunk's extensions, and the trailers behind a chunked body."""
+HEAD_SECONDS = 30.0
+"""From the connection, or the first byte of a further request, to the end of the headers."""
+UNREAD_SECONDS = 10.0
+"""How long the rest of a body is read and thrown away once its request has been answered, so that a caller
+who looks at the reply only after it has sent everything finds it."""
+
+_TOO_LARGE = b"request head is larger than the limit of %d bytes" % HEAD_LIMIT_BYTES
+_REFUSAL = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+    % (len(_TOO_LARGE), _TOO_LARGE)
+)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol with limits; its arguments are uvicorn's."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True
+        self._idle_bytes = 0  # received since the parser last reported anything that is handed on
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own
+        """Start to wait for the first head."""
+        super().connection_made(transport)
+        self._close_after(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._keep_open()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless it adds up to a head that is too large."""
+        self._unset_keepalive_if_required()
+        self._idle_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._idle_bytes > HEAD_LIMIT_BYTES:
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.write(_REFUSAL)
+            self.transport.close()
+        elif self._in_head and self._timer is None:
+            self._close_after(HEAD_SECONDS)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one header; trailers, which nobody here reads, are dropped."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: the request starts."""
+        self._in_head = False
+        self._idle_bytes = 0
+        self._keep_open()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self._idle_bytes = 0
+        self._keep_open()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The request is answered, perhaps before its body was complete."""
+        super().on_response_complete()
+        if self.cycle.more_body and self.cycle.response_complete:
+            self._close_after(UNREAD_SECONDS)
+
+    def _should_upgrade(self) -> bool:
+        """Keep uvicorn from starting on a request that is read again without its offer."""
+        return True
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request again as if it offered nothing: a server may ignore an offer (RFC 9110, 7.8)."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.send_400_response("CONNECT is for proxies.")
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def _close_after(self, seconds: float) -> None:
+        self._keep_open()
+        self._timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _keep_open(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

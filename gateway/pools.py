@@ -1,0 +1,77 @@
+"""Which endpoints serve what: the pools of the settings, held against the contracts."""
+
+from collections.abc import Iterator, Mapping
+
+from gateway.configuration import ConfigurationError, meant
+from gateway.contract import Contract
+from gateway.inference import PoolKey
+from gateway.settings import Settings
+
+
+def pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dict[PoolKey, tuple[str, ...]]:
+    """The names of the endpoints of every pool.
+
+    Raises:
+        ConfigurationError: a pool of a model, version or variant that there is not, two pools of the same, or
+            a model whose default has none; with file, line and mend.
+    """
+    pools: dict[PoolKey, tuple[str, ...]] = {}
+    for index, pool in enumerate(settings.pools):
+        for key in _keys(settings, index, contracts):
+            if key in pools:
+                mend = "name all of its endpoints in one"
+                place = settings.where("pools", index)
+                raise ConfigurationError(f"{place}: {_shown(key)} is in a pool above; {mend}")
+            pools[key] = pool.endpoints
+    for index, (name, contract) in enumerate(contracts.items()):
+        version = contract.default_version
+        default = PoolKey(name, version, contract.versions[version].variants[0])
+        if default not in pools:
+            mend = "which answers by default; add it to pools"
+            raise ConfigurationError(
+                f"{settings.where('models', index)}: no pool serves {_shown(default)}, {mend}"
+            )
+    for index, entry in enumerate(settings.passthrough):
+        key = PoolKey(entry.model, "", "")
+        if key in pools or entry.model in contracts:
+            place = settings.where("passthrough", index, "model")
+            raise ConfigurationError(f"{place}: '{entry.model}' has a pool already")
+        pools[key] = entry.endpoints
+    return pools
+
+
+def _keys(settings: Settings, index: int, contracts: Mapping[str, Contract]) -> Iterator[PoolKey]:
+    """What one entry of `pools` serves."""
+    pool = settings.pools[index]
+    contract = contracts.get(pool.model)
+    if contract is None:
+        place = settings.where("pools", index, "model")
+        raise ConfigurationError(f"{place}: there is no '{pool.model}'; {meant(pool.model, contracts)}")
+    for position, version in enumerate(pool.versions or contract.versions):
+        spec = contract.versions.get(version)
+        if spec is None:
+            place = settings.where("pools", index, "versions", position)
+            mend = meant(version, contract.versions)
+            raise ConfigurationError(f"{place}: model '{pool.model}' has no '{version}'; {mend}")
+        if pool.variant not in spec.variants:
+            place = settings.where("pools", index, "variant")
+            what = f"version '{version}' of model '{pool.model}' has no '{pool.variant}'"
+            raise ConfigurationError(f"{place}: {what}; {meant(pool.variant, spec.variants)}")
+        key = PoolKey(pool.model, version, pool.variant)
+        if pool.variant not in spec.onnx:
+            _refuse_embedded(settings, index, key, contract)
+        yield key
+
+
+def _refuse_embedded(settings: Settings, index: int, key: PoolKey, contract: Contract) -> None:
+    """See that a pool without an ONNX file has no endpoint that needs one."""
+    for position, name in enumerate(settings.pools[index].endpoints):
+        if settings.endpoints[name].backend == "onnxruntime":
+            place = settings.where("pools", index, "endpoints", position)
+            what = f"'{name}' runs ONNX files, and {_shown(key)} has none"
+            mend = f"name it under onnx in {contract.folder / 'model.yaml'}"
+            raise ConfigurationError(f"{place}: {what}; {mend}")
+
+
+def _shown(key: PoolKey) -> str:
+    return f"version '{key.version}' variant '{key.variant}' of model '{key.model}'"

@@ -1,0 +1,158 @@
+"""The embedded engine, over small networks made here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from gateway.backends.onnxruntime import OnnxRuntime
+from gateway.contract import Contract
+from gateway.errors import BadReply, EndpointFailed, RejectedByBackend
+from gateway.inference import Tensor, split_bytes
+from tests.fakes import a_contract, a_request
+
+REQUEST = a_request(version="1", variant="fp32")
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[str], outputs: list[str], kind: int) -> None:
+    """A network whose tensors are all of one kind and have a batch axis and one more."""
+    sources, sinks = (
+        [helper.make_tensor_value_info(name, kind, ["n", None]) for name in names]
+        for names in (inputs, outputs)
+    )
+    graph = helper.make_graph(nodes, "small", sources, sinks)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+
+
+def the_model(folder: Path, **changes: object) -> Contract:
+    """`a_contract` with an ONNX file for `fp32` and a second output; `int8` has none."""
+    versions = {
+        "1": {
+            "weights": "w",
+            "sha256": "1" * 64,
+            "variants": ["fp32", "int8"],
+            "onnx": {"fp32": "fp32.onnx"},
+        }
+    }
+    outputs = [{"name": name, "datatype": "INT8", "shape": [2]} for name in ("copy", "negative")]
+    contract = a_contract(**{"versions": versions, "outputs": outputs, **changes})
+    contract._folder = folder
+    return contract
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
+    nodes = [
+        helper.make_node("Identity", ["values"], ["copy"]),
+        helper.make_node("Neg", ["values"], ["negative"]),
+    ]
+    save(tmp_path / "fp32.onnx", nodes, ["values"], ["copy", "negative"], TensorProto.INT8)
+    started = OnnxRuntime({"adder": the_model(tmp_path)})
+    yield started
+    await started.aclose()
+
+
+async def test_an_answer_has_every_output_in_the_contracts_order(engine: OnnxRuntime) -> None:
+    assert await engine.is_ready("adder", "1", "fp32")
+    response = await engine(REQUEST)
+    assert [(t.name, t.shape, bytes(t.data)) for t in response.outputs] == [
+        ("copy", (1, 2), b"\x01\x02"),
+        ("negative", (1, 2), b"\xff\xfe"),
+    ]
+    assert (response.version, response.variant, response.backend) == ("1", "fp32", "onnxruntime")
+
+
+async def test_only_the_outputs_asked_for_come_in_the_order_asked_for(engine: OnnxRuntime) -> None:
+    await engine.is_ready("adder", "1", "fp32")
+    for outputs in (("negative",), ("negative", "copy")):
+        response = await engine(a_request(version="1", variant="fp32", outputs=outputs))
+        assert tuple(tensor.name for tensor in response.outputs) == outputs
+
+
+async def test_a_batch_comes_back_as_a_batch(engine: OnnxRuntime) -> None:
+    await engine.is_ready("adder", "1", "fp32")
+    numbers = np.arange(6).reshape(3, 2)
+    values = Tensor.of("values", "INT8", numbers)
+    response = await engine(a_request(version="1", variant="fp32", inputs=(values,)))
+    np.testing.assert_array_equal(response.outputs[1].numpy(), -numbers)
+
+
+async def test_many_at_once_never_get_one_anothers_answers(engine: OnnxRuntime) -> None:
+    await engine.is_ready("adder", "1", "fp32")
+    inputs = [Tensor.of("values", "INT8", np.full((1, 2), number)) for number in range(64)]
+    responses = await asyncio.gather(
+        *(engine(a_request(version="1", variant="fp32", inputs=(tensor,))) for tensor in inputs)
+    )
+    assert [response.outputs[0].data for response in responses] == [tensor.data for tensor in inputs]
+
+
+async def test_a_variant_without_a_file_is_not_ready(engine: OnnxRuntime, tmp_path: Path) -> None:
+    assert not await engine.is_ready("adder", "1", "int8")
+    (tmp_path / "fp32.onnx").unlink()
+    assert not await engine.is_ready("adder", "1", "fp32")
+
+
+async def test_a_file_that_is_no_network_is_not_ready(engine: OnnxRuntime, tmp_path: Path) -> None:
+    (tmp_path / "fp32.onnx").write_bytes(b"garbage")
+    assert not await engine.is_ready("adder", "1", "fp32")
+
+
+async def test_a_model_that_was_never_ready_fails_and_does_not_answer(engine: OnnxRuntime) -> None:
+    with pytest.raises(EndpointFailed):
+        await engine(REQUEST)
+
+
+async def test_a_network_that_answers_otherwise_than_the_contract_says_gives_a_bad_reply(
+    tmp_path: Path,
+) -> None:
+    save(
+        tmp_path / "fp32.onnx",
+        [helper.make_node("Concat", ["values", "values"], ["copy"], axis=1)],
+        ["values"],
+        ["copy"],
+        TensorProto.INT8,
+    )
+    outputs = [{"name": "copy", "datatype": "INT8", "shape": [2]}]
+    engine = OnnxRuntime({"adder": the_model(tmp_path, outputs=outputs)})
+    await engine.is_ready("adder", "1", "fp32")
+    with pytest.raises(BadReply, match=r"tensor 'copy': expected INT8 \[1, 2\], got INT8 \[1, 4\]"):
+        await engine(REQUEST)
+    await engine.aclose()
+
+
+@pytest.fixture
+async def texts(tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
+    save(
+        tmp_path / "fp32.onnx",
+        [helper.make_node("Identity", ["values"], ["copy"])],
+        ["values"],
+        ["copy"],
+        TensorProto.STRING,
+    )
+    contract = the_model(
+        tmp_path,
+        inputs=[{"name": "values", "datatype": "BYTES", "shape": [2]}],
+        outputs=[{"name": "copy", "datatype": "BYTES", "shape": [2]}],
+    )
+    started = OnnxRuntime({"adder": contract})
+    await started.is_ready("adder", "1", "fp32")
+    yield started
+    await started.aclose()
+
+
+async def test_texts_come_back_as_texts(texts: OnnxRuntime) -> None:
+    words = [b"gr\xc3\xbcn", b""]
+    values = Tensor.of_bytes("values", (1, 2), words)
+    response = await texts(a_request(version="1", variant="fp32", inputs=(values,)))
+    assert list(split_bytes(response.outputs[0])) == words
+
+
+async def test_bytes_that_are_no_text_are_the_callers_fault(texts: OnnxRuntime) -> None:
+    values = Tensor.of_bytes("values", (1, 2), [b"\xff", b""])
+    with pytest.raises(RejectedByBackend, match="tensor 'values': expected UTF-8 text"):
+        await texts(a_request(version="1", variant="fp32", inputs=(values,)))

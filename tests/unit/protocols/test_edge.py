@@ -1,0 +1,84 @@
+"""What every protocol needs: deadlines, readiness, and which parameters are whose."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.errors import MalformedBody
+from gateway.inference import InferResponse, Parameter
+from gateway.protocols.edge import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Edge,
+    backend_parameters,
+    reply_facts,
+    timeout_seconds,
+)
+from tests.fakes import FakeClock, FakeInfer, a_contract, fake_edge
+
+
+def an_edge() -> Edge:
+    return fake_edge(FakeInfer(), a_contract(timeout_seconds=4), clock=FakeClock(100.0))
+
+
+@pytest.mark.parametrize(("asked_seconds", "deadline"), [(None, 104.0), (0.5, 100.5), (60.0, 160.0)])
+def test_the_deadline_is_the_callers_own_else_the_models(
+    asked_seconds: float | None, deadline: float
+) -> None:
+    assert an_edge().deadline("adder", asked_seconds) == deadline
+
+
+def test_a_model_without_a_contract_has_the_default_timeout() -> None:
+    assert an_edge().deadline("raw") == 100.0 + DEFAULT_TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_the_gateway_is_ready_when_every_models_default_version_is(ready: bool) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def is_ready(model: str, version: str) -> bool:
+        asked.append((model, version))
+        return ready or version != "2"
+
+    contracts = (a_contract(), a_contract(name="other", default_version="2"))
+    assert fake_edge(FakeInfer(), *contracts, is_ready=is_ready).ready is ready
+    assert asked == [("adder", "1"), ("other", "2")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "seconds"),
+    [
+        ({}, None),
+        ({"timeout": 2_500_000}, 2.5),
+        ({"timeout": 0.5}, 5e-7),
+        ({"timeout": "2500000"}, 2.5),
+        ({"timeout": ""}, None),
+        ({"timeout": 0}, None),
+        ({"timeout": -1}, None),
+        ({"timeout": "inf"}, None),
+        ({"timeout": "nan"}, None),
+    ],
+)
+def test_the_timeout_parameter_is_in_microseconds_and_nothing_when_not_positive(
+    parameters: Mapping[str, Parameter], seconds: float | None
+) -> None:
+    assert timeout_seconds(parameters) == seconds
+
+
+def test_a_timeout_parameter_that_is_no_number_is_refused() -> None:
+    with pytest.raises(MalformedBody, match="parameter 'timeout': expected microseconds, got 'soon'"):
+        timeout_seconds({"timeout": "soon"})
+
+
+def test_the_gateways_own_parameters_reach_no_backend() -> None:
+    own = dict.fromkeys(["timeout", "priority", "variant", "binary_data_output", "binary_data_size"], 1)
+    assert backend_parameters({**own, "gain": 2}) == {"gain": 2}
+
+
+def test_a_reply_says_what_gave_it() -> None:
+    response = InferResponse("adder", "2", (), variant="int8", backend="triton", cache="shared")
+    assert reply_facts(response) == {
+        "x-inferway-cache": "shared",
+        "x-inferway-variant": "int8",
+        "x-inferway-version": "2",
+        "x-inferway-backend": "triton",
+    }
