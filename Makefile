@@ -57,7 +57,7 @@ bench: packages env-dev env-triton models ## Measure the gateway's CPU time a re
 .PHONY: test lint format
 test: packages lint environments models ## All that CI runs: lint, every environment, the models, every test
 	@echo "==> pytest"
-	@$(DEV)/python -m pytest
+	@$(DEV)/python -m pytest --no-skips
 
 lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' rules
 	@echo "==> lint"

@@ -256,7 +256,6 @@ def _redis(settings: Settings, metrics: Metrics) -> RedisStore | None:
     redis = settings.cache.redis
     if not redis.url:
         return None
-    metrics.show_redis()
     return RedisStore(
         redis.url,
         timeout_seconds=redis.timeout_seconds,

@@ -8,7 +8,7 @@ from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from gateway.configuration import meant, misplaced
-from gateway.errors import InvalidTensor
+from gateway.errors import InvalidRequest, InvalidTensor
 from gateway.inference import InferRequest, Tensor
 
 Datatype = Literal[
@@ -182,6 +182,19 @@ class Contract(Section):
             raise InvalidTensor(
                 name, expected=f"a batch of 1 to {self.max_batch_size}", got=f"a batch of {shape[0]}"
             )
+
+    def check_counts(self, *, inputs: int, outputs: int) -> None:
+        """See that a request does not list far more tensors than there are, before a look at each.
+
+        One that is not known, or is there twice, is better told by its name: so up to twice as many pass.
+
+        Raises:
+            InvalidRequest: with what was expected and what came.
+        """
+        for what, listed, known in (("inputs", inputs, self.inputs), ("outputs", outputs, self.outputs)):
+            if listed > 2 * len(known):
+                names = [spec.name for spec in known]
+                raise InvalidRequest(f"{what}: expected {names}, got {listed} of them")
 
     def output_spec(self, name: str) -> TensorSpec:
         """The output of that name (KeyError when there is none)."""

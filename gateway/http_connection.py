@@ -46,6 +46,14 @@ class HttpConnection(HttpToolsProtocol):
         self._keep_open()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn closes at once, whatever is under way
+        """The caller has sent all that it will; its last request is answered all the same (RFC 9112, 9.6)."""
+        cycle = self.cycle
+        is_waited_for = cycle is not None and not cycle.more_body and not cycle.response_complete
+        if is_waited_for:
+            cycle.keep_alive = False
+        return is_waited_for
+
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless it adds up to a head that is too large."""
         self._unset_keepalive_if_required()

@@ -82,7 +82,7 @@ class Tensor:
             # No further than it takes to know: megabytes may hold millions of empty elements.
             count = sum(1 for _ in zip(range(elements + 1), split_bytes(self), strict=False))
             if count != elements:
-                got = f"{count} elements" if count < elements else "more"
+                got = f"{count} elements" if count < elements else f"at least {count} elements"
                 raise InvalidTensor(self.name, expected=f"{elements} BYTES elements", got=got)
             return
         item = ITEM_BYTES.get(self.datatype)

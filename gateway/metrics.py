@@ -46,9 +46,8 @@ class Metrics:
         )
         self.redis_up = Gauge(
             "gateway_cache_redis_up_ratio",
-            "1 while Redis answers, 0 while the gateway does without it; absent when none is configured.",
-            [],
-            registry=None,
+            "1 while Redis answers, 0 while the gateway does without it: it is down, or none is configured.",
+            registry=registry,
         )
         self.in_flight = Gauge(
             "gateway_endpoint_in_flight_requests",
@@ -74,7 +73,3 @@ class Metrics:
             ["model", "result"],
             registry=registry,
         )
-
-    def show_redis(self) -> None:
-        """Register the gauge of Redis: called once a Redis is configured."""
-        self.registry.register(self.redis_up)

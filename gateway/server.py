@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import grpc
 import structlog
@@ -44,27 +44,33 @@ async def serve(gateway: Gateway, settings: ServerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    http_socket = _bind(settings.host, settings.http_port, "http_port")
-    admin_socket = _bind(settings.admin_host, settings.admin_port, "admin_port")
-    async with gateway:
-        grpc_server, grpc_port = await _grpc_server(gateway, settings)
-        servers = [_http_server(gateway.http, settings), _http_server(gateway.admin, settings)]
-        serving = [
-            asyncio.create_task(server.serve(sockets=[bound]))
-            for server, bound in zip(servers, (http_socket, admin_socket), strict=True)
-        ]
-        _log.info(
-            "gateway_started",
-            http=_address(http_socket),
-            grpc=f"{settings.host}:{grpc_port}",
-            admin=_address(admin_socket),
-        )
-        await stop.wait()
-        _log.info("gateway_stopping", drain_seconds=settings.drain_seconds)
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(grpc_server.stop(settings.drain_seconds), *serving)
+    with (
+        _bind(settings.host, settings.http_port, "http_port") as http,
+        _bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
+    ):
+        async with gateway:
+            await _listen(gateway, settings, {http: gateway.http, admin: gateway.admin}, stop)
     _log.info("gateway_stopped")
+
+
+async def _listen(
+    gateway: Gateway, settings: ServerSettings, apps: Mapping[socket.socket, FastAPI], stop: asyncio.Event
+) -> None:
+    """Answer on every port until `stop`, or until a listener fails: better no gateway than half of one."""
+    grpc_server, grpc_port = await _grpc_server(gateway, settings)
+    servers = {bound: _http_server(app, settings) for bound, app in apps.items()}
+    serving = [asyncio.create_task(server.serve(sockets=[bound])) for bound, server in servers.items()]
+    http, admin = map(_address, apps)
+    _log.info("gateway_started", http=http, grpc=f"{settings.host}:{grpc_port}", admin=admin)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((stopped, *serving), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    _log.info("gateway_stopping", drain_seconds=settings.drain_seconds)
+    for server in servers.values():
+        server.should_exit = True
+    await asyncio.gather(grpc_server.stop(settings.drain_seconds), *serving, return_exceptions=True)
+    for task in serving:
+        task.result()
 
 
 def _bind(host: str, port: int, setting: str) -> socket.socket:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
@@ -26,6 +27,19 @@ def _is_address(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError("an address is host:port, for example 127.0.0.1:8001")
+    return value
+
+
+def _is_redis_url(value: str) -> str:
+    expected = "expected redis://host:port/number or rediss://..., or nothing"
+    try:
+        parts = urlsplit(value)
+        is_known = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+        int(parts.path.strip("/") or 0)
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if value and not is_known:
+        raise ValueError(expected)
     return value
 
 
@@ -62,7 +76,7 @@ class LogSettings(Section):
 class RedisSettings(Section):
     """The shared cache tier. Without `url` there is none, and the memory tier stands alone."""
 
-    url: str = ""
+    url: Annotated[str, AfterValidator(_is_redis_url)] = ""
     timeout_seconds: Seconds = 0.1
     retry_after_seconds: Seconds = 1.0
 

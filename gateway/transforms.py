@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.configuration import ConfigurationError
 from gateway.contract import Contract
 from gateway.inference import Tensor
 
@@ -29,10 +30,19 @@ class Transform(Protocol):
 
 
 def example_inputs(contract: Contract, transform: Transform | None) -> tuple[Tensor, ...]:
-    """The input tensors of a model's example, a batch of one; none when it has no example or no transform."""
+    """The input tensors of a model's example, a batch of one; none when it has no example or no transform.
+
+    Raises:
+        ConfigurationError: the example is not what the transform takes.
+    """
     if not contract.example or transform is None:
         return ()
-    values = transform.to_inputs((contract.folder / contract.example).read_bytes())
+    path = contract.folder / contract.example
+    try:
+        values = transform.to_inputs(path.read_bytes())
+    except ValueError as error:
+        text = f"{path}: the example of model '{contract.name}' is refused: {error}"
+        raise ConfigurationError(text) from error
     batched = {
         name: value[np.newaxis] if contract.max_batch_size else value for name, value in values.items()
     }

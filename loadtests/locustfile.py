@@ -63,6 +63,9 @@ class RestUser(FastHttpUser):
     ) -> None:
         """POST, and count an answer that is none as a failure."""
         with self.client.post(path, catch_response=True, **request) as response:
+            if not response.status_code:
+                response.failure(f"no answer: {response.error}")
+                return
             if not response.ok:
                 response.failure(f"HTTP {response.status_code}: {(response.text or '')[:200]}")
                 return

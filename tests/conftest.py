@@ -1,6 +1,6 @@
-"""Fixtures for the tests that need real servers."""
+"""Fixtures for the tests that need real servers, and `--no-skips` for the run that must not leave one out."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -12,6 +12,21 @@ from tests.serving import (
     running_torchserve,
     running_triton,
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--no-skips`: what `make test` and CI use."""
+    parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails instead")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where it is asked for."""
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"must not be skipped here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
-"""What every backend over gRPC shares: how its channel is opened, and whether a failed call was ever sent."""
+"""What every backend over gRPC shares: its channel, and whether a call that failed was ever sent."""
+
+from operator import methodcaller
+from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 ENVELOPE_BYTES = 64 * 1024
 """Room for names, shapes and parameters around the tensors of the largest message."""
@@ -22,13 +26,38 @@ _NO_CONNECTION = (
 )
 
 
-def open_channel(address: str, *, max_request_bytes: int) -> grpc.aio.Channel:
-    """A channel to `host:port`; it connects with its first call and is never pinged while idle.
+class GrpcChannel:
+    """A channel to `host:port`; it is never pinged while idle.
 
-    It belongs to the event loop that runs now.
+    Args:
+        address: `host:port`.
+        max_request_bytes: the tensors of the largest message.
     """
-    limit = max_request_bytes + ENVELOPE_BYTES
-    return grpc.aio.insecure_channel(address, options=[*OPTIONS, ("grpc.max_receive_message_length", limit)])
+
+    def __init__(self, address: str, *, max_request_bytes: int) -> None:
+        limit = max_request_bytes + ENVELOPE_BYTES
+        self._address = address
+        self._options = [*OPTIONS, ("grpc.max_receive_message_length", limit)]
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[Any, Any]] = {}
+
+    def method(self, path: str, reply: type[Message]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        """The call of the method at `path`; the first opens the channel, in the event loop that runs then."""
+        method = self._methods.get(path)
+        if method is None:
+            if self._channel is None:
+                self._channel = grpc.aio.insecure_channel(self._address, options=self._options)
+            method = self._methods[path] = self._channel.unary_unary(
+                path,
+                request_serializer=methodcaller("SerializeToString"),
+                response_deserializer=reply.FromString,
+            )
+        return method
+
+    async def aclose(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
 
 
 def was_never_sent(error: grpc.aio.AioRpcError) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import structlog
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from gateway.contract import Contract, check_reply
 from gateway.errors import BadReply, EndpointFailed, InvalidTensor, RejectedByBackend
@@ -32,6 +33,7 @@ class OnnxRuntime:
         self._threads = threads
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
         self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
+        self._loading: dict[PoolKey, asyncio.Future[bool]] = {}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -39,7 +41,7 @@ class OnnxRuntime:
         Raises:
             EndpointFailed: ONNX Runtime failed.
             BadReply: the network's outputs do not fit the contract.
-            RejectedByBackend: a BYTES element is not text.
+            RejectedByBackend: a BYTES element is not text, or the network refuses an input's size.
         """
         contract = self._contracts[request.model]
         loop = asyncio.get_running_loop()
@@ -57,8 +59,13 @@ class OnnxRuntime:
         key = PoolKey(model, version, variant)
         if key in self._sessions:
             return True
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._load, key)
+        loading = self._loading.get(key)
+        if loading is None:
+            loop = asyncio.get_running_loop()
+            loading = self._loading[key] = loop.run_in_executor(self._executor, self._load, key)
+            loading.add_done_callback(lambda _: self._loading.pop(key))
+        # A check that is given up leaves the load to the next one, which would else begin it once more.
+        return await asyncio.shield(loading)
 
     async def aclose(self) -> None:
         """End the threads; inferences under way finish."""
@@ -87,6 +94,8 @@ class OnnxRuntime:
         feeds = {tensor.name: _value(tensor) for tensor in request.inputs}
         try:
             values = self._sessions[request.pool].run(list(names), feeds)
+        except InvalidArgument as error:  # a size that the contract leaves open and the network does not
+            raise RejectedByBackend(f"ONNX Runtime: {error}") from error
         except Exception as error:  # ONNX Runtime's errors share no class but this one
             raise EndpointFailed(f"ONNX Runtime: {error}") from error
         datatypes = {spec.name: spec.datatype for spec in contract.outputs}

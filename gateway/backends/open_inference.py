@@ -11,14 +11,12 @@ Tensors travel raw in both directions. What was learnt from the real server (2.5
 
 import asyncio
 from collections.abc import Mapping
-from operator import methodcaller
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import grpc
-from google.protobuf.message import Message
 
 from gateway.backends import engine_model_name
-from gateway.backends.grpc_channel import open_channel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -43,6 +41,8 @@ from services.protocol.open_inference_pb2 import (
 )
 
 SERVICE = "/inference.GRPCInferenceService"
+INFER, READY = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelReady"
+LOAD, UNLOAD = f"{SERVICE}/RepositoryModelLoad", f"{SERVICE}/RepositoryModelUnload"
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell whether a model is ready within this is not."""
 LOAD_TIMEOUT_SECONDS = 60.0
@@ -64,11 +64,8 @@ class OpenInference:
     label: ClassVar[str] = "triton"
 
     def __init__(self, address: str, *, contracts: Mapping[str, Contract], max_request_bytes: int) -> None:
-        self._address = address
         self._contracts = contracts
-        self._max_request_bytes = max_request_bytes
-        self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[str, Any] = {}
+        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes)
         self._dead: set[str] = set()
         self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}
@@ -86,7 +83,7 @@ class OpenInference:
         name = engine_model_name(request.model, request.variant)
         life = self._revivals.get(name, 0)
         try:
-            reply = await self._method("ModelInfer", ModelInferResponse)(_message(name, request))
+            reply = await self._channel.method(INFER, ModelInferResponse)(_message(name, request))
         except grpc.aio.AioRpcError as error:
             # Of a request that was sent before a revival this is old news.
             if _is_dead_process(error) and life == self._revivals.get(name, 0):
@@ -104,7 +101,7 @@ class OpenInference:
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether Triton holds that version; a model whose process was seen dead is first loaded anew."""
         name = engine_model_name(model, variant)
-        ready = self._method("ModelReady", ModelReadyResponse)
+        ready = self._channel.method(READY, ModelReadyResponse)
         try:
             if name in self._dead:
                 # A check that is given up must not cut a long load off: the next would begin it anew.
@@ -118,15 +115,14 @@ class OpenInference:
         """Close the connection."""
         for task in self._reviving.values():
             task.cancel()
-        if self._channel is not None:
-            await self._channel.close()
+        await self._channel.aclose()
 
     def _revival(self, name: str) -> asyncio.Task[None]:
         """The revival of a model that is under way, begun if there is none; may end in an AioRpcError."""
 
         async def revive() -> None:
-            unload = self._method("RepositoryModelUnload", RepositoryModelUnloadResponse)
-            load = self._method("RepositoryModelLoad", RepositoryModelLoadResponse)
+            unload = self._channel.method(UNLOAD, RepositoryModelUnloadResponse)
+            load = self._channel.method(LOAD, RepositoryModelLoadResponse)
             await unload(RepositoryModelUnloadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
             await load(RepositoryModelLoadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
             self._dead.discard(name)
@@ -141,19 +137,6 @@ class OpenInference:
             self._reviving[name] = asyncio.create_task(revive())
             self._reviving[name].add_done_callback(finished)
         return self._reviving[name]
-
-    def _method(self, name: str, reply: type[Message]) -> Any:
-        """A method, over the channel that the first call opens in the loop that runs then."""
-        if self._channel is None:
-            self._channel = open_channel(self._address, max_request_bytes=self._max_request_bytes)
-        method = self._methods.get(name)
-        if method is None:
-            method = self._methods[name] = self._channel.unary_unary(
-                f"{SERVICE}/{name}",
-                request_serializer=methodcaller("SerializeToString"),
-                response_deserializer=reply.FromString,
-            )
-        return method
 
     def _outputs(self, request: InferRequest, reply: ModelInferResponse) -> tuple[Tensor, ...]:
         """The tensors of a reply, checked, in the order asked for.

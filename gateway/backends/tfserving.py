@@ -11,7 +11,7 @@ from typing import ClassVar
 import grpc
 
 from gateway.backends import engine_model_name
-from gateway.backends.grpc_channel import open_channel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -41,9 +41,6 @@ READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell its models' status within this is not ready."""
 TOO_LARGE = "message larger than max"
 
-_Predict = grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]
-_GetModelStatus = grpc.aio.UnaryUnaryMultiCallable[GetModelStatusRequest, GetModelStatusResponse]
-
 
 class TFServing:
     """One TensorFlow Serving server: a Backend.
@@ -57,11 +54,9 @@ class TFServing:
     label: ClassVar[str] = "tfserving"
 
     def __init__(self, address: str, *, contracts: Mapping[str, Contract], max_request_bytes: int) -> None:
-        self._address = address
         self._contracts = contracts
         self._max_bytes = max_request_bytes
-        self._channel: grpc.aio.Channel | None = None
-        self._bound: tuple[_Predict, _GetModelStatus] | None = None
+        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -73,7 +68,7 @@ class TFServing:
             BadReply: it said OK with the wrong tensors or of another version.
             RejectedByBackend: it blames the input.
         """
-        predict, _ = self._calls()
+        predict = self._channel.method(PREDICT, PredictResponse)
         try:
             reply = await predict(_predict_request(request))
         except grpc.aio.AioRpcError as error:
@@ -85,7 +80,7 @@ class TFServing:
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether that version is AVAILABLE."""
-        _, get_status = self._calls()
+        get_status = self._channel.method(GET_MODEL_STATUS, GetModelStatusResponse)
         asked = GetModelStatusRequest(model_spec=_model_spec(model, version, variant))
         try:
             reply = await get_status(asked, timeout=READY_TIMEOUT_SECONDS)
@@ -98,27 +93,7 @@ class TFServing:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        if self._channel is not None:
-            await self._channel.close()
-
-    def _calls(self) -> tuple[_Predict, _GetModelStatus]:
-        """Both calls on the one channel; opened by the first use, since it belongs to the loop of then."""
-        if self._bound is None:
-            channel = open_channel(self._address, max_request_bytes=self._max_bytes)
-            self._channel = channel
-            self._bound = (
-                channel.unary_unary(
-                    PREDICT,
-                    request_serializer=PredictRequest.SerializeToString,
-                    response_deserializer=PredictResponse.FromString,
-                ),
-                channel.unary_unary(
-                    GET_MODEL_STATUS,
-                    request_serializer=GetModelStatusRequest.SerializeToString,
-                    response_deserializer=GetModelStatusResponse.FromString,
-                ),
-            )
-        return self._bound
+        await self._channel.aclose()
 
     def _response(self, request: InferRequest, reply: PredictResponse) -> InferResponse:
         """Check a reply and translate it.
@@ -144,7 +119,6 @@ class TFServing:
             request.version,
             outputs,
             variant=request.variant,
-            id=request.id,
             backend=self.label,
         )
 

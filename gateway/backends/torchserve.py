@@ -12,16 +12,15 @@ archive: its inputs and its reply are bytes that mean nothing to the gateway.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import grpc
 import orjson
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message
 
 from gateway import tensor_frame
 from gateway.backends import engine_model_name
-from gateway.backends.grpc_channel import open_channel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -44,7 +43,9 @@ from services.protocol.torchserve_pb2 import (
 )
 
 INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
+PREDICTIONS, PING = f"{INFERENCE}/Predictions", f"{INFERENCE}/Ping"
 MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
+DESCRIBE_MODEL = f"{MANAGEMENT}/DescribeModel"
 CALL_SECONDS = 120.0
 """The end of a call that nobody may cancel: past `responseTimeout`, after which TorchServe itself answers."""
 READY_TIMEOUT_SECONDS = 2.0
@@ -73,10 +74,9 @@ class TorchServe:
         contracts: Mapping[str, Contract],
         max_request_bytes: int,
     ) -> None:
-        self._addresses = {INFERENCE: address, MANAGEMENT: management_address}
         self._contracts = contracts
-        self._max_request_bytes = max_request_bytes
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._inference = GrpcChannel(address, max_request_bytes=max_request_bytes)
+        self._management = GrpcChannel(management_address, max_request_bytes=max_request_bytes)
         self._calls: set[asyncio.Task[PredictionResponse]] = set()
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
@@ -112,9 +112,9 @@ class TorchServe:
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether that version has a worker that is READY, behind a server that takes requests."""
         asked = DescribeModelRequest(model_name=self._engine_name(model, variant), model_version=version)
-        describe = self._method(MANAGEMENT, "DescribeModel", ManagementResponse)
+        describe = self._management.method(DESCRIBE_MODEL, ManagementResponse)
         # Ping says little about the workers, but it makes the channel that requests will use connect again.
-        ping = self._method(INFERENCE, "Ping", TorchServeHealthResponse)
+        ping = self._inference.method(PING, TorchServeHealthResponse)
         try:
             description = await describe(asked, timeout=READY_TIMEOUT_SECONDS)
             await ping(Empty(), timeout=READY_TIMEOUT_SECONDS)
@@ -132,13 +132,12 @@ class TorchServe:
         """Close the connections, after a moment for the calls whose callers have left."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
-        for channel in self._channels.values():
-            await channel.close()
-        self._channels.clear()
+        await self._inference.aclose()
+        await self._management.aclose()
 
     async def _predict(self, message: PredictionsRequest) -> PredictionResponse:
         """One call, which outlives its caller."""
-        call = self._method(INFERENCE, "Predictions", PredictionResponse)
+        call = self._inference.method(PREDICTIONS, PredictionResponse)
 
         async def run() -> PredictionResponse:
             reply: PredictionResponse = await call(message, timeout=CALL_SECONDS)
@@ -153,21 +152,6 @@ class TorchServe:
         self._calls.discard(task)
         if not task.cancelled():
             task.exception()  # nobody else may look at the failure of an abandoned call
-
-    def _method(
-        self, service: str, name: str, reply: type[Message]
-    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
-        """A method of a service, over the channel that the first call opens in the loop that runs then."""
-        channel = self._channels.get(service)
-        if channel is None:
-            address = self._addresses[service]
-            channel = open_channel(address, max_request_bytes=self._max_request_bytes)
-            self._channels[service] = channel
-        return channel.unary_unary(
-            f"{service}/{name}",
-            request_serializer=_serialize,
-            response_deserializer=reply.FromString,
-        )
 
     def _engine_name(self, model: str, variant: str) -> str:
         return engine_model_name(model, variant) if model in self._contracts else model
@@ -190,10 +174,6 @@ class TorchServe:
         elif "Received message larger than max" in details:
             failure = BadReply
         return failure(f"TorchServe: {details.partition(chr(10))[0] or code.name}")
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
 
 
 def _tensor_input(request: InferRequest) -> dict[str, bytes]:

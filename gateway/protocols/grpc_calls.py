@@ -6,13 +6,15 @@ services' real names.
 """
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from gateway.errors import InferwayError
+from gateway.errors import InferwayError, MalformedBody
 from gateway.protocols.edge import Edge
 from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, failure_headers
 from gateway.stages.measured import Measurement
@@ -54,27 +56,36 @@ class Methods:
     def unary(self, name: str, request: Any, handler: Handler, *, measures: bool = False) -> None:
         """One unary method; `request` is its message class; `measures` for those that infer."""
 
-        async def call(message: Any, context: Context) -> Any:
+        async def call(data: bytes, context: Context) -> Any:
             measurement = self._edge.measured.start(self._protocol)
             try:
                 if not measures:
-                    return await handler(message, measurement, context)
+                    return await handler(_parsed(request, data), measurement, context)
                 with measurement:
-                    return await handler(message, measurement, context)
+                    return await handler(_parsed(request, data), measurement, context)
             except Exception as error:  # noqa: BLE001 - `fail` logs what was not expected
                 await self.fail(context, name, error)
 
-        self._methods[name] = grpc.unary_unary_rpc_method_handler(
-            call, request_deserializer=request.FromString, response_serializer=_serialize
-        )
+        self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
 
     def stream(
-        self, name: str, request: Any, handler: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]
+        self,
+        name: str,
+        request: Any,
+        handler: Callable[[AsyncIterator[Any], Context], AsyncGenerator[Any, None]],
     ) -> None:
         """One method with a stream of requests and a stream of replies."""
-        self._methods[name] = grpc.stream_stream_rpc_method_handler(
-            handler, request_deserializer=request.FromString, response_serializer=_serialize
-        )
+
+        async def call(frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            messages = (_parsed(request, data) async for data in frames)
+            try:
+                async with aclosing(handler(messages, context)) as replies:
+                    async for reply in replies:
+                        yield reply
+            except Exception as error:  # noqa: BLE001 - as above
+                await self.fail(context, name, error)
+
+        self._methods[name] = grpc.stream_stream_rpc_method_handler(call, response_serializer=_serialize)
 
     async def fail(self, context: Context, name: str, error: Exception) -> None:
         """End the call; log what was not expected."""
@@ -85,6 +96,14 @@ class Methods:
     def handler(self) -> grpc.GenericRpcHandler:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
         return grpc.method_handlers_generic_handler(self._service, self._methods)
+
+
+def _parsed(kind: Any, data: bytes) -> Any:
+    """A message of the class `kind`; what is none is the caller's fault (to gRPC it would be UNKNOWN)."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise MalformedBody(f"the message is no {kind.DESCRIPTOR.name}: {error}") from error
 
 
 def _serialize(message: Any) -> bytes:

@@ -11,24 +11,32 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from services.protocol import open_inference_pb2
+from services.protocol import open_inference_pb2, tfserving_pb2, torchserve_pb2
 
 V1ALPHA = "grpc.reflection.v1alpha"
 V1 = "grpc.reflection.v1"
 METHOD = "ServerReflectionInfo"
 
+_FILES = (
+    (open_inference_pb2.DESCRIPTOR, "inferway.oip", "inference"),
+    # The server has its tensors in another package, `tensorflow`; the bytes are the same.
+    (tfserving_pb2.DESCRIPTOR, "inferway.tfserving", "tensorflow.serving"),
+    (torchserve_pb2.DESCRIPTOR, "inferway.torchserve", "org.pytorch.serve.grpc.inference"),
+    (health_pb2.DESCRIPTOR, "", ""),
+    (reflection_pb2.DESCRIPTOR, "", ""),
+    (reflection_pb2.DESCRIPTOR, "v1alpha", "v1"),
+)
+"""The files whose services there are, the package that each is in, and the one that clients know."""
+
 
 def enable_reflection(server: grpc.aio.Server) -> None:
-    """Add reflection of OIP, of grpc.health.v1 and of itself to a server."""
+    """Add reflection of every service, and of itself, to a server."""
     pool = DescriptorPool()
-    files = (
-        _renamed(open_inference_pb2.DESCRIPTOR.serialized_pb, "inferway.oip", "inference"),
-        _renamed(health_pb2.DESCRIPTOR.serialized_pb),
-        _renamed(reflection_pb2.DESCRIPTOR.serialized_pb),
-        _renamed(reflection_pb2.DESCRIPTOR.serialized_pb, "v1alpha", "v1"),
-    )
     services = []
-    for file in files:
+    for descriptor, old, new in _FILES:
+        for imported in descriptor.dependencies:
+            pool.AddSerializedFile(imported.serialized_pb)
+        file = _renamed(descriptor.serialized_pb, old, new)
         pool.AddSerializedFile(file.SerializeToString())
         services += [f"{file.package}.{service.name}" for service in file.service]
     servicer = reflection.aio.ReflectionServicer(services, pool=pool)
@@ -46,7 +54,7 @@ def enable_reflection(server: grpc.aio.Server) -> None:
     )
 
 
-def _renamed(serialized: bytes, old: str = "", new: str = "") -> FileDescriptorProto:
+def _renamed(serialized: bytes, old: str, new: str) -> FileDescriptorProto:
     """A file's description, with `new` for `old` in the names of file, package and types."""
     description = FileDescriptorProto.FromString(serialized)
     if not old:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from gateway.errors import MalformedBody
 
 INT64_LIMIT = 2**63
+MAX_PARAMETERS = 1000
+"""Each is looked at on the event loop, and a body of 64 MiB could have millions."""
 _SHOWN = 60
 _KINDS = {str: "a string", list: "a list", dict: "an object", bool: "true or false", int: "an integer"}
 
@@ -52,6 +54,16 @@ def natural(holder: Mapping[str, Any], key: str, where: str = "") -> int:
     if not 0 <= value < INT64_LIMIT:
         raise MalformedBody(f"{where}'{key}': expected a non-negative 64-bit integer, got {value}")
     return value
+
+
+def check_parameter_count(count: int) -> None:
+    """See that a request has no more than MAX_PARAMETERS.
+
+    Raises:
+        MalformedBody: it has.
+    """
+    if count > MAX_PARAMETERS:
+        raise MalformedBody(f"parameters: expected at most {MAX_PARAMETERS}, got {count}")
 
 
 def shown(value: object) -> str:

@@ -7,7 +7,7 @@ variant, version, backend) is among its parameters.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 import structlog
@@ -152,7 +152,7 @@ class _OpenInference:
 
     async def stream_infer(
         self, messages: AsyncIterator[oip.ModelInferRequest], context: Context
-    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+    ) -> AsyncGenerator[oip.ModelStreamInferResponse, None]:
         """Many inferences at a time; the replies keep the requests' order, and a failure is one of them."""
         room = asyncio.Semaphore(STREAM_IN_FLIGHT)
         replies: asyncio.Queue[asyncio.Task[oip.ModelStreamInferResponse] | None] = asyncio.Queue()

@@ -14,6 +14,7 @@ from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import Parameter, Tensor
 from gateway.oip_messages import read_parameters
 from gateway.protocols.oip_classification import check_classifiable
+from gateway.protocols.oip_fields import check_parameter_count
 from services.protocol.open_inference_pb2 import InferParameter, ModelInferRequest
 
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
@@ -69,9 +70,11 @@ def read_infer_message(message: ModelInferRequest, contract: Contract) -> OipMes
 
     Raises:
         InvalidTensor: contents that do not fit their tensor, or an output that cannot be classified.
+        InvalidRequest: far more tensors than there are.
         MalformedBody: a parameter of the wrong type, or raw contents of another number than inputs.
         Unsupported: a tensor in shared memory.
     """
+    contract.check_counts(inputs=len(message.inputs), outputs=len(message.outputs))
     classes = {}
     for output in message.outputs:
         _refuse_shared_memory(output.name, output.parameters)
@@ -145,6 +148,7 @@ def _class_count(output: str, parameter: InferParameter) -> int:
 
 
 def _parameters(message: Mapping[str, InferParameter]) -> Mapping[str, Parameter]:
+    check_parameter_count(len(message))
     parameters = read_parameters(message)
     parameters.pop(EMPTY_FINAL_RESPONSE, None)
     for name, value in parameters.items():

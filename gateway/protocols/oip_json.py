@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from gateway.errors import InvalidTensor, MalformedBody
 from gateway.inference import Tensor, split_bytes
@@ -43,8 +44,8 @@ TOKENS_LIMIT_BYTES = 8 * 1024 * 1024
 """The largest JSON in which NaN and Infinity are read: the parser that knows them takes 20 to 37 ns a byte,
 and every other request waits meanwhile; so it may take as long as the fast one takes for the largest body."""
 VALUES_LIMIT = 4 * 1024 * 1024
-"""The most values of one JSON text, told by its commas. An empty list is 3 bytes in JSON and 56 here: a body of
-64 MiB could fill 2 GB and hold up every other request for seconds."""
+"""The most values of one JSON text, told by its commas. An empty list is 3 bytes in JSON and 56 here: a body
+of 64 MiB could fill 2 GB and hold up every other request for seconds."""
 
 
 def parse_json(text: bytes | memoryview) -> Any:
@@ -122,7 +123,7 @@ def tensor_from_json(name: str, datatype: str, shape: tuple[int, ...], data: obj
 
 
 def shape_of(data: object) -> tuple[int, ...]:
-    """The shape of a nested list by the first element of each level; the conversion finds an irregular one."""
+    """The shape of a nested list by each level's first element; the conversion finds an irregular one."""
     shape = []
     while isinstance(data, list):
         shape.append(len(data))
@@ -142,17 +143,19 @@ def tensor_to_json(tensor: Tensor) -> Any:
         except UnicodeDecodeError as error:
             expected = "UTF-8 text, or 'binary_data': true in the request"
             raise InvalidTensor(tensor.name, expected=expected, got="bytes that are not UTF-8") from error
-    values = tensor.numpy().reshape(-1)
+    return numbers_to_json(tensor.numpy().reshape(-1))
+
+
+def numbers_to_json(values: NDArray[Any]) -> Any:
+    """What `orjson.dumps` with `OPT_SERIALIZE_NUMPY` writes as these numbers, of any shape, with tokens."""
     if values.dtype.kind != "f" or np.isfinite(values).all():
-        return values
-    # orjson writes null for each value that is not finite, and a float tensor has no other nulls.
+        return values if values.shape else values[()]
+    if not values.shape:
+        return orjson.Fragment(json.dumps(float(values)))
+    # orjson writes null for each value that is not finite, and numbers have no other nulls.
     parts = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
-    tokens = [_token(value) for value in values[~np.isfinite(values)].tolist()]
+    tokens = [json.dumps(value).encode() for value in values[~np.isfinite(values)].tolist()]
     return orjson.Fragment(b"".join(chain.from_iterable(zip(parts, [*tokens, b""], strict=True))))
-
-
-def _token(value: float) -> bytes:
-    return json.dumps(value).encode()
 
 
 def _flat(name: str, data: object) -> list[Any]:

@@ -14,7 +14,14 @@ from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import ITEM_BYTES, Parameter, Tensor
 from gateway.protocols.oip_classification import check_classifiable
-from gateway.protocols.oip_fields import INT64_LIMIT, natural, optional, required, shown
+from gateway.protocols.oip_fields import (
+    INT64_LIMIT,
+    check_parameter_count,
+    natural,
+    optional,
+    required,
+    shown,
+)
 from gateway.protocols.oip_json import BINARY_ONLY, parse_json, tensor_from_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -74,6 +81,7 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
 
     Raises:
         MalformedBody: it is not JSON, or a key has the wrong type.
+        InvalidRequest: far more tensors than there are.
         InvalidTensor: a tensor's keys, data or size are wrong, or an output cannot have the form asked for.
         Unsupported: a tensor in shared memory.
     """
@@ -87,11 +95,13 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
     content = parse_json(view[:split])
     if not isinstance(content, dict):
         raise MalformedBody(f"the body: expected an object, got {shown(content)}")
+    inputs, outputs = required(content, "inputs", list), optional(content, "outputs", list, [])
+    contract.check_counts(inputs=len(inputs), outputs=len(outputs))
     parameters = _parameters(content)
     binary_output = bool(parameters.get("binary_data_output", False))
     read = OipBody(
-        inputs=_inputs(content, view[split:], contract),
-        forms=_forms(content, binary_output=binary_output),
+        inputs=_inputs(inputs, view[split:], contract),
+        forms=_forms(outputs, binary_output=binary_output),
         binary_output=binary_output,
         parameters=parameters,
         id=optional(content, "id", str, ""),
@@ -128,10 +138,10 @@ def _raw_input(body: bytes, contract: Contract) -> Tensor:
     return Tensor(spec.name, spec.datatype, tuple(count if size < 0 else size for size in shape), body)
 
 
-def _inputs(content: Mapping[str, Any], binary: memoryview, contract: Contract) -> tuple[Tensor, ...]:
+def _inputs(entries: list[Any], binary: memoryview, contract: Contract) -> tuple[Tensor, ...]:
     tensors = []
     position = 0
-    for place, entry in enumerate(required(content, "inputs", list)):
+    for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise MalformedBody(f"inputs[{place}]: expected an object, got {shown(entry)}")
         name = required(entry, "name", str, f"inputs[{place}].")
@@ -161,9 +171,9 @@ def _inputs(content: Mapping[str, Any], binary: memoryview, contract: Contract) 
     return tuple(tensors)
 
 
-def _forms(content: Mapping[str, Any], *, binary_output: bool) -> dict[str, OutputForm]:
+def _forms(entries: list[Any], *, binary_output: bool) -> dict[str, OutputForm]:
     forms = {}
-    for place, entry in enumerate(optional(content, "outputs", list, [])):
+    for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise MalformedBody(f"outputs[{place}]: expected an object, got {shown(entry)}")
         name = required(entry, "name", str, f"outputs[{place}].")
@@ -190,6 +200,7 @@ def _check_forms(read: OipBody, contract: Contract) -> None:
 
 def _parameters(content: Mapping[str, Any]) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = optional(content, "parameters", dict, {})
+    check_parameter_count(len(parameters))
     for name, value in parameters.items():
         where = "parameter "
         if name.startswith("triton_"):

@@ -69,6 +69,7 @@ class _TFServing:
         check_spec(self._edge.catalog, model, version=version, label=label)
         check_signature(message.model_spec.signature_name)
         contract = self._edge.catalog.contract(model)
+        contract.check_counts(inputs=len(message.inputs), outputs=len(message.output_filter))
         request = InferRequest(
             model=model,
             version=version,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.inference import NUMPY_TYPES, Tensor, split_bytes
+from gateway.protocols.oip_json import numbers_to_json
 
 _NOT_IN_JSON = frozenset({"FP16", "BF16"})
 
@@ -83,21 +84,4 @@ def _string(item: bytes, as_base64: bool) -> str | dict[str, str]:
 def _json(value: Any) -> Any:
     """What orjson can write: a tensor's values, or those of one of its rows."""
     values = np.asarray(value)
-    if not values.shape:
-        scalar: Any = values[()]
-        unwritable = isinstance(scalar, np.floating) and not np.isfinite(scalar)
-        return orjson.Fragment(_token(float(scalar))) if unwritable else scalar
-    if values.dtype == object:
-        return values.tolist()
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return values
-    # orjson writes null for what is not finite, and numbers have no other nulls: tokens take their places.
-    parts = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
-    tokens = [_token(each) for each in values[~np.isfinite(values)].tolist()]
-    return orjson.Fragment(b"".join(part + token for part, token in zip(parts, [*tokens, b""], strict=True)))
-
-
-def _token(value: float) -> bytes:
-    if np.isnan(value):
-        return b"NaN"
-    return b"Infinity" if value > 0 else b"-Infinity"
+    return values.tolist() if values.dtype == object else numbers_to_json(values)

@@ -69,9 +69,7 @@ def _columns_of_rows(instances: Any, contract: Contract) -> dict[str, Any]:
     if not instances:
         raise MalformedBody("No values in 'instances' array")
     names = [spec.name for spec in contract.inputs]
-    if len(instances) > contract.max_batch_size > 0:  # before a look at each, of which there may be millions
-        expected = f"a batch of 1 to {contract.max_batch_size}"
-        raise InvalidTensor(names[0], expected=expected, got=f"a batch of {len(instances)}")
+    _check_batch(contract, len(instances))
     if not _is_named(instances[0]):
         if len(names) > 1:
             raise MalformedBody(
@@ -93,6 +91,13 @@ def _columns_of_rows(instances: Any, contract: Contract) -> dict[str, Any]:
                 f"must only have keys: {','.join(sorted(names))}"
             )
     return {name: [instance[name] for instance in instances] for name in names}
+
+
+def _check_batch(contract: Contract, instances: int) -> None:
+    """Refuse too many instances before a look at each: there may be millions."""
+    if instances > contract.max_batch_size > 0:
+        expected = f"a batch of 1 to {contract.max_batch_size}"
+        raise InvalidTensor(contract.inputs[0].name, expected=expected, got=f"a batch of {instances}")
 
 
 def _columns(inputs: Any, contract: Contract) -> dict[str, Any]:

@@ -27,7 +27,7 @@ OCTETS = b"application/octet-stream"
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1000
 MAX_ESCAPES = 1024 * 1024
-"""Of `%41` in a form; each takes 200 ns and 80 bytes until it is an `A`. Files are better sent as they are."""
+"""Of `%41` in a form: each takes 200 ns and 80 bytes to become an `A`. Files are better sent as they are."""
 PAGE_SIZE = 100
 NOT_ALLOWED = {
     "code": 405,

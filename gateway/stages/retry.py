@@ -60,7 +60,8 @@ class Retry:
                 if self._clock() >= request.deadline:
                     text = f"model '{request.model}': the deadline passed after an attempt failed: {error}"
                     raise DeadlineExceeded(text) from error
-                if attempts >= self._max_attempts or not self._may_retry(request, error):
+                is_last = attempts >= self._max_attempts or not error.retryable
+                if is_last or not self._may_retry(request, error):
                     raise _unavailable(request, attempts, error) from error
                 request = request.without(error.endpoint)
                 attempts += 1

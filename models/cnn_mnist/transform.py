@@ -74,7 +74,7 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 def _gray(image: Image.Image) -> NDArray[np.float32]:
     """Gray levels 0..255, upright, at most WORK_SIDE pixels a side, on opaque paper."""
     image.draft("L", (WORK_SIDE, WORK_SIDE))
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # else it copies, 64 MiB of a large picture
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("RGBA" if image.has_transparency_data else "L")

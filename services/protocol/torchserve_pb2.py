@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"services/protocol/torchserve.proto\x12\x13inferway.torchserve\"\xb0\x01\n\x12PredictionsRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x41\n\x05input\x18\x03 \x03(\x0b\x32\x32.inferway.torchserve.PredictionsRequest.InputEntry\x1a,\n\nInputEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"(\n\x12PredictionResponse\x12\x12\n\nprediction\x18\x01 \x01(\x0c\"*\n\x18TorchServeHealthResponse\x12\x0e\n\x06health\x18\x01 \x01(\t\"A\n\x14\x44\x65scribeModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"!\n\x12ManagementResponse\x12\x0b\n\x03msg\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"services/protocol/torchserve.proto\x12\x13inferway.torchserve\x1a\x1bgoogle/protobuf/empty.proto\"\xb0\x01\n\x12PredictionsRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x41\n\x05input\x18\x03 \x03(\x0b\x32\x32.inferway.torchserve.PredictionsRequest.InputEntry\x1a,\n\nInputEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"(\n\x12PredictionResponse\x12\x12\n\nprediction\x18\x01 \x01(\x0c\"*\n\x18TorchServeHealthResponse\x12\x0e\n\x06health\x18\x01 \x01(\t\"A\n\x14\x44\x65scribeModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"!\n\x12ManagementResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t2\xc6\x01\n\x14InferenceAPIsService\x12M\n\x04Ping\x12\x16.google.protobuf.Empty\x1a-.inferway.torchserve.TorchServeHealthResponse\x12_\n\x0bPredictions\x12\'.inferway.torchserve.PredictionsRequest\x1a\'.inferway.torchserve.PredictionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTIONSREQUEST_INPUTENTRY']._loaded_options = None
   _globals['_PREDICTIONSREQUEST_INPUTENTRY']._serialized_options = b'8\001'
-  _globals['_PREDICTIONSREQUEST']._serialized_start=60
-  _globals['_PREDICTIONSREQUEST']._serialized_end=236
-  _globals['_PREDICTIONSREQUEST_INPUTENTRY']._serialized_start=192
-  _globals['_PREDICTIONSREQUEST_INPUTENTRY']._serialized_end=236
-  _globals['_PREDICTIONRESPONSE']._serialized_start=238
-  _globals['_PREDICTIONRESPONSE']._serialized_end=278
-  _globals['_TORCHSERVEHEALTHRESPONSE']._serialized_start=280
-  _globals['_TORCHSERVEHEALTHRESPONSE']._serialized_end=322
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=324
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=389
-  _globals['_MANAGEMENTRESPONSE']._serialized_start=391
-  _globals['_MANAGEMENTRESPONSE']._serialized_end=424
+  _globals['_PREDICTIONSREQUEST']._serialized_start=89
+  _globals['_PREDICTIONSREQUEST']._serialized_end=265
+  _globals['_PREDICTIONSREQUEST_INPUTENTRY']._serialized_start=221
+  _globals['_PREDICTIONSREQUEST_INPUTENTRY']._serialized_end=265
+  _globals['_PREDICTIONRESPONSE']._serialized_start=267
+  _globals['_PREDICTIONRESPONSE']._serialized_end=307
+  _globals['_TORCHSERVEHEALTHRESPONSE']._serialized_start=309
+  _globals['_TORCHSERVEHEALTHRESPONSE']._serialized_end=351
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=353
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=418
+  _globals['_MANAGEMENTRESPONSE']._serialized_start=420
+  _globals['_MANAGEMENTRESPONSE']._serialized_end=453
+  _globals['_INFERENCEAPISSERVICE']._serialized_start=456
+  _globals['_INFERENCEAPISSERVICE']._serialized_end=654
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,6 @@
 isort:skip_file
 The part of TorchServe's gRPC API that Inferway speaks, with the field numbers of the originals
 (org.pytorch.serve.grpc.inference and .management in TorchServe 0.12's model-server.jar).
-Ping takes google.protobuf.Empty.
 """
 
 from collections import abc as _abc

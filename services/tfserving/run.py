@@ -1,13 +1,15 @@
 """Start the stand-in without Docker: `python -m services.tfserving.run --help`."""
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 from google.protobuf import text_format
 
-from services.launch import Launch, Running
+from services.launch import Launch
 from services.protocol.tfserving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -94,23 +96,22 @@ def is_available(address: str, models: list[str]) -> bool:
     return True
 
 
-def main() -> int:
-    """Run it in the foreground until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m services.tfserving.run", description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Become the server, in the foreground; SIGTERM or Ctrl-C ends it."""
+    parser = argparse.ArgumentParser(prog="python -m services.tfserving.run", description=main.__doc__)
     built = ROOT / "build" / "models" / "tfserving"
     parser.add_argument("--models-config", type=Path, default=built / "models.config")
     parser.add_argument("--models-root", type=Path, default=built, help="the folder that is /models")
-    parser.add_argument("--run-dir", type=Path, default=ROOT / "run", help="for its log")
     parser.add_argument("--port", type=int, default=8500)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venvs" / "tensorflow")
-    server = launch(**vars(parser.parse_args()))
-    with Running(server) as running:
-        sys.stdout.write(f"{server.name}: gRPC at {server.addresses['grpc']}; log: {server.log}\n")
-        try:
-            return running.process.wait()
-        except KeyboardInterrupt:
-            return 0
+    try:
+        started = launch(**vars(parser.parse_args(argv)), run_dir=ROOT / "run" / "tfserving")
+    except OSError as error:
+        sys.stderr.write(f"{error}; run `make models`\n")
+        return 1
+    os.chdir(ROOT)
+    return os.execve(started.argv[0], list(started.argv), {**os.environ, **started.env})  # noqa: S606
 
 
 if __name__ == "__main__":

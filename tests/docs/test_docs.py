@@ -32,6 +32,12 @@ def test_every_make_verb_is_in_the_makefile(page: Path) -> None:
             assert verb in verbs, command
 
 
+@every_page
+def test_every_python_command_names_its_environment(page: Path) -> None:
+    for command in _commands(page.read_text()):
+        assert not re.search(r"(?<![\w/])python3? -m ", command), command
+
+
 def _commands(page: str) -> Iterator[str]:
     """What a reader may paste: lines of blocks without their comments, and code within a line."""
     blocks = "\n".join(fenced(page, "[a-z]*"))

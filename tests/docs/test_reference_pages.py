@@ -43,8 +43,8 @@ def test_buckets_outcomes_and_rules_are_all_named() -> None:
     assert {row[0] for row in rows(page, "outcome")} == outcomes
     attempts = page[page.index("`outcome` of an attempt") :].partition("\n")[0]
     failures = {error.__name__ for error in errors.EndpointFailure.__subclasses__()}
-    rejected = errors.RejectedByBackend.code.value
-    named = {"outcome", balancer.OK, balancer.ABANDONED, rejected, *failures}
+    others = {kind.code.value for kind in (errors.RejectedByBackend, errors.NotFound, errors.InferwayError)}
+    named = {"outcome", balancer.OK, balancer.ABANDONED, *others, *failures}
     assert set(re.findall(r"`(\w+)`", attempts)) == named
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())
     records = {rule["record"] for group in rules["groups"] for rule in group["rules"]}

@@ -86,7 +86,7 @@ def test_walking_any_bytes_ends_in_elements_or_in_a_refusal(data: bytes, count: 
 @pytest.mark.parametrize("count", [1, 3])
 def test_another_number_of_bytes_elements_than_the_shape_promises_is_refused(count: int) -> None:
     two = Tensor.of_bytes("t", (count,), [b"a", b""])
-    with pytest.raises(InvalidTensor, match=f"expected {count} BYTES elements, got 2 elements"):
+    with pytest.raises(InvalidTensor, match=f"expected {count} BYTES elements, got (at least )?2 elements"):
         two.check_length()
 
 

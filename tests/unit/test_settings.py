@@ -99,6 +99,21 @@ def test_what_makes_no_sense_is_refused_with_its_line(tmp_path: Path, text: str,
     assert refusal(tmp_path, text).startswith(f"inferway.yaml:{message}")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:6379", "http://a:6379", "redis://", "redis://a:port", "redis://a/cache", "redis://[::1"],
+)
+def test_what_redis_would_not_take_for_its_address_is_refused_with_its_line(tmp_path: Path, url: str) -> None:
+    text = yaml.safe_dump({"cache": {"redis": {"url": url}}})
+    assert refusal(tmp_path, text).startswith("inferway.yaml:3: cache.redis.url: expected redis://host:port/")
+
+
+@pytest.mark.parametrize("url", ["", "redis://a", "rediss://user:word@a:6379/1", "redis://[::1]:6379/0"])
+def test_an_address_of_redis_is_taken_as_it_is(tmp_path: Path, url: str) -> None:
+    text = yaml.safe_dump({"cache": {"redis": {"url": url}}})
+    assert load_settings(write(tmp_path, text), NOTHING).cache.redis.url == url
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:8001", "[::1]:8001", "triton.models.svc:8001"])
 def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
     text = yaml.safe_dump({"endpoints": {"a": {"backend": "triton", "address": address}}})

@@ -1,6 +1,7 @@
 """The embedded engine, over small networks made here."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from onnx import TensorProto, helper
 from gateway.backends.onnxruntime import OnnxRuntime
 from gateway.contract import Contract
 from gateway.errors import BadReply, EndpointFailed, RejectedByBackend
-from gateway.inference import Tensor, split_bytes
-from tests.fakes import a_contract, a_request
+from gateway.inference import PoolKey, Tensor, split_bytes
+from tests.fakes import a_contract, a_request, settle
 
 REQUEST = a_request(version="1", variant="fp32")
 
@@ -156,3 +157,40 @@ async def test_bytes_that_are_no_text_are_the_callers_fault(texts: OnnxRuntime) 
     values = Tensor.of_bytes("values", (1, 2), [b"\xff", b""])
     with pytest.raises(RejectedByBackend, match="tensor 'values': expected UTF-8 text"):
         await texts(a_request(version="1", variant="fp32", inputs=(values,)))
+
+
+async def test_a_load_outlasts_the_check_that_began_it_and_is_done_once(
+    engine: OnnxRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[PoolKey] = []
+    may_end = threading.Event()
+    load = engine._load
+
+    def slow(key: PoolKey) -> bool:
+        loads.append(key)
+        may_end.wait(10)
+        return load(key)
+
+    monkeypatch.setattr(engine, "_load", slow)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await engine.is_ready("adder", "1", "fp32")
+    checks = [asyncio.create_task(engine.is_ready("adder", "1", "fp32")) for _ in range(2)]
+    await settle()
+    may_end.set()
+    assert await asyncio.gather(*checks) == [True, True]
+    assert len(loads) == 1
+
+
+async def test_a_size_that_the_network_refuses_is_the_callers_fault(tmp_path: Path) -> None:
+    kind, opset = TensorProto.INT8, [helper.make_opsetid("", 17)]
+    source, sink = (helper.make_tensor_value_info(name, kind, ["n", 2]) for name in ("values", "copy"))
+    graph = helper.make_graph([helper.make_node("Identity", ["values"], ["copy"])], "two", [source], [sink])
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "fp32.onnx")
+    open_size = [{"name": name, "datatype": "INT8", "shape": [-1]} for name in ("values", "copy")]
+    engine = OnnxRuntime({"adder": the_model(tmp_path, inputs=open_size[:1], outputs=open_size[1:])})
+    await engine.is_ready("adder", "1", "fp32")
+    three = Tensor.of("values", "INT8", np.zeros((1, 3)))
+    with pytest.raises(RejectedByBackend, match="values"):
+        await engine(a_request(version="1", variant="fp32", inputs=(three,)))
+    await engine.aclose()

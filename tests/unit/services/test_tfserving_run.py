@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.launch import free_port
-from services.tfserving import flags
+from services.tfserving import flags, run
 from services.tfserving.run import is_available, launch
 
 FOLDER = Path(__file__).parents[3] / "services" / "tfserving"
@@ -49,3 +49,19 @@ def test_switches_take_the_real_servers_spellings(text: str, value: bool) -> Non
 
 def test_nobody_listening_is_not_available() -> None:
     assert not is_available(f"127.0.0.1:{free_port()}", ["m"])
+
+
+def test_in_the_foreground_the_process_becomes_the_server_so_that_a_signal_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models.config").write_text("model_config_list {}")
+    became: list[list[str]] = []
+    monkeypatch.setattr("os.execve", lambda _file, argv, _env: became.append(argv))
+    monkeypatch.chdir(tmp_path)
+    run.main(["--models-config", str(tmp_path / "models.config"), "--venv", str(tmp_path), "--port", "7"])
+    assert became[0][1:4] == ["-m", "services.tfserving.server", "--port=7"]
+
+
+def test_without_models_it_says_how_to_build_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--models-config", str(tmp_path / "models.config")]) == 1
+    assert capsys.readouterr().err.endswith("models.config'; run `make models`\n")

@@ -217,6 +217,14 @@ async def test_a_request_pays_into_the_budget_once_however_often_it_is_tried() -
     assert budget.deposits == 1
 
 
+async def test_a_failure_that_says_it_is_not_to_be_retried_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EndpointUnreachable, "retryable", False)
+    rig = Rig(FailingPool(a=unreachable("a")))
+    with pytest.raises(Unavailable, match="1 attempt failed, the last: connection refused"):
+        await rig.infer(a_request())
+    assert len(rig.pool.requests) == 1
+
+
 async def test_what_was_not_expected_is_not_retried() -> None:
     class Broken(FailingPool):
         async def __call__(self, request: InferRequest, /) -> InferResponse:
