@@ -9,9 +9,9 @@ import uvloop
 
 from gateway.app import build
 from gateway.configuration import ConfigurationError
+from gateway.loading import load_settings
 from gateway.logs import configure
 from gateway.server import serve
-from gateway.settings import load_settings
 
 
 def main() -> int:

@@ -35,6 +35,7 @@ from gateway.catalog import Catalog
 from gateway.chain import Infer, Stage, chain
 from gateway.contract import Contract
 from gateway.inference import PoolKey
+from gateway.loading import load_contracts
 from gateway.metrics import Metrics
 from gateway.pools import pool_endpoints
 from gateway.protocols import (
@@ -47,7 +48,7 @@ from gateway.protocols import (
 )
 from gateway.protocols.edge import Edge
 from gateway.protocols.openapi import document
-from gateway.settings import BalancingSettings, EndpointSettings, Settings, load_contracts
+from gateway.settings import BalancingSettings, EndpointSettings, Settings
 from gateway.stages.cached import Cached
 from gateway.stages.measured import Measured
 from gateway.stages.resolved import Resolved

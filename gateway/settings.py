@@ -5,19 +5,14 @@ Every section is frozen and refuses unknown keys. `INFERWAY_SERVER__HTTP_PORT=90
 `models/<name>/model.yaml`.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from gateway.configuration import ConfigurationError, Source, meant, misplaced, read
-from gateway.contract import Contract, Name, Section, Version
-
-ENVIRONMENT_PREFIX = "INFERWAY_"
+from gateway.configuration import Source, meant, misplaced
+from gateway.contract import Name, Section, Version
 
 Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -211,76 +206,3 @@ def _named(
     for i, entry in enumerate(entries):
         for j, name in enumerate(entry.endpoints):
             yield name, (section, i, "endpoints", j)
-
-
-def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
-    """Read and check `inferway.yaml`.
-
-    Args:
-        path: the file.
-        environment: overrides; the process's own by default.
-
-    Raises:
-        ConfigurationError: with file, line and what is expected there.
-    """
-    source = read(path, _overrides(os.environ if environment is None else environment))
-    settings = source.checked(Settings)
-    settings._source = source  # noqa: SLF001 - where it was read from is no part of the file
-    return settings
-
-
-def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
-    """The contract of every model folder that the settings name, relative to `root`.
-
-    Raises:
-        ConfigurationError: with file, line and what is expected there.
-    """
-    contracts: dict[str, Contract] = {}
-    for index, name in enumerate(settings.models):
-        folder = root / name
-        path = folder / "model.yaml"
-        if not path.exists():
-            place = settings.where("models", index)
-            raise ConfigurationError(f"{place}: {path}: cannot be read: there is no such file")
-        source = read(path)
-        contract = source.checked(Contract)
-        for keys, file in _files(contract):
-            if not (folder / file).is_file():
-                head = f"{source.where(keys)}: {'.'.join(keys)}"
-                raise ConfigurationError(f"{head}: there is no file {folder / file}")
-        if contract.name in contracts:
-            other = contracts[contract.name].folder
-            raise ConfigurationError(f"{path}:1: model '{contract.name}' is in {other} too")
-        contract._folder = folder  # noqa: SLF001 - where it was read from is no part of the file
-        contracts[contract.name] = contract
-    return contracts
-
-
-def _files(contract: Contract) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The files that the gateway reads from a model's folder, each with the place that names it."""
-    if contract.example:
-        yield ("example",), contract.example
-    for version, spec in contract.versions.items():
-        for variant, file in spec.onnx.items():
-            yield ("versions", version, "onnx", variant), file
-
-
-def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`INFERWAY_A__B=value` as nested mappings; values are read as YAML reads them."""
-    nested: dict[str, Any] = {}
-    for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
-        *parents, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        section = nested
-        for depth, parent in enumerate(parents, 1):
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                outer = "__".join(name.split("__")[:depth])
-                raise ConfigurationError(f"environment: {name}: {outer} is set too, and is no mapping")
-        try:
-            section[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            text = str(error).splitlines()[0]
-            raise ConfigurationError(f"environment: {name}: not YAML: {text}") from error
-    return nested

@@ -9,8 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.contract import Contract
+from gateway.loading import load_contracts, load_settings
 from gateway.pools import pool_endpoints
-from gateway.settings import EndpointSettings, Settings, load_contracts, load_settings
+from gateway.settings import EndpointSettings, Settings
 from services import prometheus, redis
 from services.launch import Launch
 from services.tensorrt import run as triton

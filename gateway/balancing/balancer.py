@@ -99,8 +99,7 @@ class Balancer:
             # The clock is not asked: uvloop's timers, in whole milliseconds, mostly fire before it says so.
             if timeout.expired() and limit == left:
                 raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
-            failure = AttemptTimedOut(f"no answer in {limit:g} s")
-            outcome = self._failed(endpoint, failure)
+            outcome, failure = self._timed_out(endpoint, limit)
             raise failure from error
         except EndpointFailure as failure:
             outcome = self._failed(endpoint, failure)

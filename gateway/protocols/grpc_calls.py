@@ -32,12 +32,6 @@ def call_timeout_seconds(context: Context) -> float | None:
     return None if left is None or left == math.inf else left
 
 
-async def abort(context: Context, error: Exception) -> None:
-    """End a call with the status of a failure, and `retry-after` in the trailers when none was left."""
-    context.set_trailing_metadata(tuple(failure_headers(error).items()))
-    await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
-
-
 class Methods:
     """Collects the methods of one service.
 
@@ -64,7 +58,8 @@ class Methods:
                 with measurement:
                     return await handler(_parsed(request, data), measurement, context)
             except Exception as error:  # noqa: BLE001 - `fail` logs what was not expected
-                await self.fail(context, name, error)
+                self.fail(context, name, error)
+                return None  # a reply beside a failure's status is not sent
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
 
@@ -83,15 +78,21 @@ class Methods:
                     async for reply in replies:
                         yield reply
             except Exception as error:  # noqa: BLE001 - as above
-                await self.fail(context, name, error)
+                self.fail(context, name, error)
 
         self._methods[name] = grpc.stream_stream_rpc_method_handler(call, response_serializer=_serialize)
 
-    async def fail(self, context: Context, name: str, error: Exception) -> None:
-        """End the call; log what was not expected."""
+    def fail(self, context: Context, name: str, error: Exception) -> None:
+        """Give a call the status of a failure, with its headers in the trailers; log what was not expected.
+
+        Not by `context.abort`: gRPC keeps the exception that it raises, which holds the frames, which hold the
+        context. Such a cycle keeps the request's message, perhaps of 64 MiB, until the garbage collector comes.
+        """
         if not isinstance(error, InferwayError):
             _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
-        await abort(context, error)
+        context.set_trailing_metadata(tuple(failure_headers(error).items()))
+        context.set_code(GRPC_STATUS[error_code(error)])
+        context.set_details(error_text(error))
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""

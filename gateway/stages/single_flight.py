@@ -76,6 +76,7 @@ class SingleFlight:
             flight.waiters -= 1
             if not flight.waiters:
                 self._end(request.key, flight)
+            del flight  # a failed one holds its exception, which holds this frame, which holds the tensors
         return replace(response, cache="shared") if joined else response
 
     def _start(self, request: InferRequest) -> _Flight:

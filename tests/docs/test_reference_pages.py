@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from gateway import errors, metrics
 from gateway.app import Gateway, build
 from gateway.balancing import balancer
+from gateway.loading import load_settings
 from gateway.protocols import oip_grpc, problems
-from gateway.settings import load_settings
 from gateway.stages import measured
 from tests.docs.pages import ROOT, rows, text
 

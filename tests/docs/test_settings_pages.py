@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway import contract, settings
+from gateway import contract, loading, settings
 from gateway.configuration import ConfigurationError
 from tests.docs.pages import DOCS, ROOT, fenced, plain, rows, text
 
@@ -40,16 +40,16 @@ def test_the_example_and_every_override_are_taken_and_the_mistake_is_refused(tmp
     path.write_text(example)
     pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *DOCS.glob("*.md")))
     overrides = dict(re.findall(r"\b(INFERWAY_[A-Z_]+)=([^\s`]+)", pages))
-    loaded = settings.load_settings(path, overrides)
+    loaded = loading.load_settings(path, overrides)
     assert overrides
     for name, value in overrides.items():
         found: Any = loaded
-        for part in name.removeprefix(settings.ENVIRONMENT_PREFIX).lower().split("__"):
+        for part in name.removeprefix(loading.ENVIRONMENT_PREFIX).lower().split("__"):
             found = getattr(found, part)
         assert found == yaml.safe_load(value), name
     path.write_text(mistake)
     with pytest.raises(ConfigurationError) as refused:
-        settings.load_settings(path, {})
+        loading.load_settings(path, {})
     assert str(refused.value).replace(str(path), path.name) in text("settings.md")
 
 

@@ -8,8 +8,9 @@ import yaml
 
 from gateway.configuration import ConfigurationError
 from gateway.inference import PoolKey
+from gateway.loading import load_contracts, load_settings
 from gateway.pools import pool_endpoints
-from gateway.settings import EndpointSettings, PoolSettings, Settings, load_contracts, load_settings
+from gateway.settings import EndpointSettings, PoolSettings, Settings
 
 NOTHING: Mapping[str, str] = {}
 HEAD = """models: [m]

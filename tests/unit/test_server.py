@@ -14,7 +14,8 @@ import pytest_asyncio
 from gateway import server
 from gateway.app import build
 from gateway.configuration import ConfigurationError
-from gateway.settings import ServerSettings, load_settings
+from gateway.loading import load_settings
+from gateway.settings import ServerSettings
 from services.launch import free_port
 
 ROOT = Path(__file__).parents[2]

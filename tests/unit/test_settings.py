@@ -9,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from gateway.configuration import ConfigurationError
-from gateway.settings import Settings, load_contracts, load_settings
+from gateway.loading import load_contracts, load_settings
+from gateway.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 NOTHING: Mapping[str, str] = {}

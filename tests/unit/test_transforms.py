@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gateway.configuration import ConfigurationError
-from gateway.settings import Settings, load_contracts
+from gateway.loading import load_contracts
+from gateway.settings import Settings
 from gateway.transforms import example_inputs, load_transform
 
 TRANSFORM = """

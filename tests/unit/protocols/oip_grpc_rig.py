@@ -7,8 +7,9 @@ import numpy as np
 
 from gateway.inference import InferRequest, Tensor
 from gateway.protocols.edge import Edge
+from gateway.protocols.grpc_health import health_handler
 from gateway.protocols.grpc_reflection import enable_reflection
-from gateway.protocols.oip_grpc import handlers
+from gateway.protocols.oip_grpc import SERVICE, handlers
 from services.protocol import open_inference_pb2 as oip
 from tests.fakes import Answer, FakeInfer, fake_contract, fake_edge
 
@@ -46,7 +47,7 @@ class Rig:
 
     async def __aenter__(self) -> Self:
         self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers(handlers(self.edge))
+        self.server.add_generic_rpc_handlers([*handlers(self.edge), health_handler(self.edge, SERVICE)])
         enable_reflection(self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         await self.server.start()

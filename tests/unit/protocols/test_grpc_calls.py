@@ -79,7 +79,7 @@ class Rig:
     async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         async for message in messages:
             if self.failure is not None:
-                await self.methods.fail(context, "Stream", self.failure)
+                self.methods.fail(context, "Stream", self.failure)
             yield message
 
     async def call(self, method: str = "Infer", text: str = "hello", timeout: float | None = None) -> str:  # noqa: ASYNC109 - gRPC's own

@@ -37,7 +37,7 @@ class Stranger:
         self.package = package
         self.pool = descriptor_pool.DescriptorPool()
 
-    async def ask(self, **question: str) -> Any:
+    async def ask(self, **question: Any) -> Any:
         stub: Any = self.channel.stream_stream(
             f"/{self.package}.ServerReflection/ServerReflectionInfo",
             request_serializer=pb.ServerReflectionRequest.SerializeToString,
@@ -47,7 +47,8 @@ class Stranger:
         async def questions() -> AsyncIterator[Any]:
             yield pb.ServerReflectionRequest(**question)
 
-        return [reply async for reply in stub(questions())][0]
+        (reply,) = [reply async for reply in stub(questions())]
+        return reply
 
     async def call(self, service: str, method: str, content: dict[str, Any]) -> dict[str, Any]:
         """A method by names, as JSON."""

@@ -251,6 +251,21 @@ async def test_typed_contents_that_do_not_fit_are_an_invalid_argument(
     assert says in text
 
 
+async def test_the_variant_may_be_asked_for_in_metadata_and_a_parameter_comes_first(rig: Rig) -> None:
+    asked = (("x-inferway-variant", "int8"),)
+    await rig.infer(image(), metadata=asked)
+    message = image()
+    message.parameters["variant"].string_param = "fp32"
+    await rig.infer(message, metadata=asked)
+    assert [request.variant for request in rig.infer_stage.requests] == ["int8", "fp32"]
+
+
+async def test_typed_contents_without_a_value_may_stand_beside_raw_ones(rig: Rig) -> None:
+    message = image()
+    message.inputs[0].contents.SetInParent()  # as MLServer's converter leaves them
+    assert len((await rig.infer(message)).raw_output_contents) == 2
+
+
 async def test_unknown_model_version_and_variant_are_not_found(rig: Rig) -> None:
     message = image()
     message.model_name = "nope"

@@ -233,8 +233,16 @@ async def test_status_of_what_is_not_there_is_not_found(rig: Rig) -> None:
     assert await refused(rig.status(pb.GetModelStatusRequest())) == (INVALID, "Missing ModelSpec")
 
 
-async def test_other_methods_are_unimplemented(rig: Rig) -> None:
-    code, _ = await refused(
-        rig.call(f"{PREDICTION_SERVICE}/Classify", pb.PredictRequest(), pb.PredictResponse)
-    )
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{PREDICTION_SERVICE}/Classify",
+        f"{PREDICTION_SERVICE}/Regress",
+        f"{PREDICTION_SERVICE}/MultiInference",
+        f"{MODEL_SERVICE}/HandleReloadConfigRequest",
+    ],
+)
+async def test_what_is_not_served_is_unimplemented_and_says_so(rig: Rig, path: str) -> None:
+    code, text = await refused(rig.call(path, request(), pb.PredictResponse))
     assert code is grpc.StatusCode.UNIMPLEMENTED
+    assert "Inferway" in text

@@ -35,13 +35,14 @@ class Rig:
         await self.channel.close()
         await self.server.stop(0)
 
-    def predict(self, model: str, version: str = "", **fields: bytes) -> Any:
+    def predict(self, model: str, version: str = "", metadata: Any = (), **fields: bytes) -> Any:
         method = self.channel.unary_unary(
             f"/{SERVICE}/Predictions",
             request_serializer=PredictionsRequest.SerializeToString,
             response_deserializer=PredictionResponse.FromString,
         )
-        return method(PredictionsRequest(model_name=model, model_version=version, input=fields), timeout=10)
+        message = PredictionsRequest(model_name=model, model_version=version, input=fields)
+        return method(message, timeout=10, metadata=metadata)
 
     async def ping(self) -> str:
         method = self.channel.unary_unary(
@@ -117,3 +118,16 @@ async def test_ping_says_whether_every_model_can_be_answered(rig: Rig) -> None:
     assert await rig.ping() == '{\n  "status": "Healthy"\n}'
     async with Rig(ready=False) as unready:
         assert orjson.loads(await unready.ping()) == {"status": "Unhealthy"}
+
+
+async def test_the_variant_is_asked_for_in_metadata(rig: Rig) -> None:
+    await rig.predict("digits", data=FILE, metadata=(("x-inferway-variant", "int8"),))
+    assert rig.infer.requests[0].variant == "int8"
+
+
+@pytest.mark.parametrize("name", ["StreamPredictions", "StreamPredictions2"])
+async def test_streams_are_unimplemented_and_say_so(rig: Rig, name: str) -> None:
+    stub: Any = rig.channel.unary_stream(f"/{SERVICE}/{name}")
+    with pytest.raises(grpc.aio.AioRpcError, match="Inferway") as raised:
+        await stub(PredictionsRequest(model_name="digits").SerializeToString()).read()
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED

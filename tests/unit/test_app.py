@@ -1,0 +1,40 @@
+"""The composition root: what a gateway that is built has."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from gateway.app import build
+from gateway.loading import load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "",
+        "inference.GRPCInferenceService",
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "org.pytorch.serve.grpc.inference.InferenceAPIsService",
+    ],
+)
+async def test_health_can_be_asked_of_every_service(service: str) -> None:
+    gateway = build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(gateway.grpc_handlers())
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        check: Any = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        reply = await check(HealthCheckRequest(service=service))
+    await server.stop(None)
+    assert reply.status == HealthCheckResponse.NOT_SERVING  # nothing is started
