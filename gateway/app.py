@@ -47,6 +47,7 @@ from gateway.protocols import (
     torchserve_http,
 )
 from gateway.protocols.edge import Edge
+from gateway.protocols.grpc_health import health_handler
 from gateway.protocols.openapi import document
 from gateway.settings import BalancingSettings, EndpointSettings, Settings
 from gateway.stages.cached import Cached
@@ -81,9 +82,11 @@ class Gateway:
     _pinging: asyncio.Task[None] | None = None
 
     def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Every gRPC service, by the names that clients call."""
+        """Every gRPC service, by the names that clients call, and their health."""
+        services = (oip_grpc.SERVICE, tfserving_grpc.PREDICTION_SERVICE, tfserving_grpc.MODEL_SERVICE)
         modules = (oip_grpc, tfserving_grpc, torchserve_grpc)
-        return [handler for module in modules for handler in module.handlers(self.edge)]
+        handlers = [handler for module in modules for handler in module.handlers(self.edge)]
+        return [*handlers, health_handler(self.edge, *services, torchserve_grpc.SERVICE)]
 
     async def __aenter__(self) -> Self:
         await self._health.start((key, pool.endpoints) for key, pool in self.pools.items())

@@ -53,17 +53,20 @@ def load_transform(folder: Path) -> Transform | None:
     """The transform of the model in `folder`, or None when it has none.
 
     Raises:
-        ImportError: it lacks one of its functions.
+        ConfigurationError: it cannot be imported, or lacks one of its functions.
     """
     path = folder / "transform.py"
     if not path.exists():
         return None
     spec = importlib.util.spec_from_file_location(f"inferway_transform_{folder.name}", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be loaded")
+        raise ConfigurationError(f"{path}: is no Python module")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a model's own code may fail in any way
+        raise ConfigurationError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     for function in ("to_inputs", "to_answer"):
         if not callable(getattr(module, function, None)):
-            raise ImportError(f"{path} has no function '{function}'")  # noqa: TRY004 - of a module
+            raise ConfigurationError(f"{path}: there is no function '{function}'")
     return cast("Transform", module)

@@ -89,20 +89,19 @@ class Balancer:
         limit = min(self._attempt_timeout_seconds, left)
         outcome = ABANDONED
         endpoint.in_flight += 1
+        timeout = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timeout:
+            async with timeout:
                 response = await endpoint.infer(request)
             outcome = OK
             endpoint.outlier.succeeded()
             return replace(response, endpoint=endpoint.name)
-        except TimeoutError as error:
+        except TimeoutError:
             # The clock is not asked: uvloop's timers, in whole milliseconds, mostly fire before it says so.
-            if timeout.expired() and limit == left:
-                raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
-            outcome, failure = self._timed_out(endpoint, limit)
-            raise failure from error
+            is_late = timeout.expired() and limit == left
+            outcome = ABANDONED if is_late else AttemptTimedOut.__name__
         except EndpointFailure as failure:
-            outcome = self._failed(endpoint, failure)
+            outcome = type(self._booked(failure, endpoint)).__name__
             raise
         except InferwayError as error:
             outcome = error.code.value
@@ -113,14 +112,19 @@ class Balancer:
             raise
         finally:
             endpoint.in_flight -= 1
+            del timeout  # it holds the task, that its exception, that this frame, and that the request
             self._observe(endpoint, outcome, self._clock() - started)
+        # Here and not where it was caught, for the same reason: an error's context is held by the error.
+        if is_late:
+            raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline")
+        raise self._booked(AttemptTimedOut(f"no answer in {limit:g} s"), endpoint)
 
-    def _failed(self, endpoint: Endpoint, failure: EndpointFailure) -> str:
-        """Book a failure on its endpoint; return its name in the metrics."""
+    def _booked(self, failure: EndpointFailure, endpoint: Endpoint) -> EndpointFailure:
+        """The failure, once its endpoint is told of it, and it of its endpoint."""
         failure.endpoint = endpoint.name
         if failure.blames_endpoint and endpoint.outlier.failed(self._clock()):
             self._ejections.labels(*self._labels(endpoint)).inc()
-        return type(failure).__name__
+        return failure
 
     def _child(self, backend: str, outcome: str) -> Histogram:
         """The histogram of a backend's attempts that came to this, bound once."""

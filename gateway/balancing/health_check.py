@@ -1,6 +1,7 @@
 """Active health: asks every endpoint, again and again, whether it would answer now."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 
 import structlog
@@ -14,6 +15,10 @@ _log = structlog.get_logger()
 FAILURES_TO_LOSE = 2
 """An endpoint that was ready is lost after so many refusals in a row: one may be a reply that came late on a
 busy machine, and passive health sees a real failure sooner anyway."""
+
+START_SECONDS = 3.0
+"""How long `start` waits for the first answers: one endpoint that is slow to warm up must not keep the
+gateway from listening, for there are others."""
 
 
 class HealthCheck:
@@ -34,10 +39,17 @@ class HealthCheck:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, pools: Iterable[tuple[PoolKey, Iterable[Endpoint]]]) -> None:
-        """Ask every endpoint once, then keep asking until `stop`."""
+        """Keep asking every endpoint until `stop`; return when all have answered once, or are slow to."""
         pairs = [(pool, endpoint) for pool, endpoints in pools for endpoint in endpoints]
-        await asyncio.gather(*(self._ask(pool, endpoint) for pool, endpoint in pairs))
-        self._tasks = [asyncio.create_task(self._keep_asking(pool, endpoint)) for pool, endpoint in pairs]
+        answered = [asyncio.Event() for _ in pairs]
+        self._tasks = [
+            asyncio.create_task(self._keep_asking(pool, endpoint, event))
+            for (pool, endpoint), event in zip(pairs, answered, strict=True)
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                for event in answered:
+                    await event.wait()
 
     async def stop(self) -> None:
         """Ask no more."""
@@ -45,17 +57,15 @@ class HealthCheck:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _keep_asking(self, pool: PoolKey, endpoint: Endpoint) -> None:
+    async def _keep_asking(self, pool: PoolKey, endpoint: Endpoint, answered: asyncio.Event) -> None:
         refusals = 0
         while True:
-            await asyncio.sleep(self._interval_seconds)
             is_ready = await self._answer(pool, endpoint)
             refusals = 0 if is_ready else refusals + 1
             if is_ready or refusals >= FAILURES_TO_LOSE:
                 self._set(pool, endpoint, is_ready=is_ready)
-
-    async def _ask(self, pool: PoolKey, endpoint: Endpoint) -> None:
-        self._set(pool, endpoint, is_ready=await self._answer(pool, endpoint))
+            answered.set()
+            await asyncio.sleep(self._interval_seconds)
 
     async def _answer(self, pool: PoolKey, endpoint: Endpoint) -> bool:
         try:

@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.inference import InferResponse
 from gateway.tensor_frame import FrameError, pack, unpack
@@ -20,6 +20,9 @@ PREFIX = b"inferway:1:"
 
 CONNECTIONS = 64
 """Each carries one command at a time: at half a millisecond a round trip, over 100,000 commands a second."""
+
+QUIET_SECONDS = 10.0
+"""Of the commands that Redis refuses, one in this time is logged."""
 
 _log = structlog.get_logger()
 
@@ -62,6 +65,7 @@ class RedisStore:
         self._up = up
         self._clock = clock
         self._down_until = 0.0
+        self._quiet_until = 0.0
         self._writes: set[asyncio.Task[None]] = set()
 
     async def get(self, key: bytes, /) -> InferResponse | None:
@@ -120,6 +124,13 @@ class RedisStore:
             return None
         try:
             reply = await command(*args, **options)
+        except ResponseError as error:
+            # It answers, and refuses this command: full without eviction, or read-only. What it has is still
+            # worth asking for.
+            if self._clock() >= self._quiet_until:
+                _log.warning("redis_refused", error=str(error))
+                self._quiet_until = self._clock() + QUIET_SECONDS
+            return None
         except (RedisError, OSError, TimeoutError) as error:
             if self._down_until == 0.0:
                 _log.warning("redis_lost", error=str(error))

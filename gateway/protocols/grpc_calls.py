@@ -12,9 +12,10 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
-from gateway.errors import InferwayError, MalformedBody
+from gateway.errors import InferwayError, MalformedBody, Unsupported
 from gateway.protocols.edge import Edge
 from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, failure_headers
 from gateway.stages.measured import Measurement
@@ -30,6 +31,12 @@ def call_timeout_seconds(context: Context) -> float | None:
     """What is left of the caller's gRPC deadline; None when it set none."""
     left = context.time_remaining()
     return None if left is None or left == math.inf else left
+
+
+def variant_asked(context: Context) -> str:
+    """The variant that the caller's metadata ask for; empty when they do not."""
+    metadata: Any = context.invocation_metadata() or ()
+    return str(dict(metadata).get("x-inferway-variant", ""))
 
 
 class Methods:
@@ -57,9 +64,8 @@ class Methods:
                     return await handler(_parsed(request, data), measurement, context)
                 with measurement:
                     return await handler(_parsed(request, data), measurement, context)
-            except Exception as error:  # noqa: BLE001 - `fail` logs what was not expected
-                self.fail(context, name, error)
-                return None  # a reply beside a failure's status is not sent
+            except Exception as error:  # noqa: BLE001 - `_fail` logs what was not expected
+                await self._fail(context, name, error)
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
 
@@ -78,21 +84,31 @@ class Methods:
                     async for reply in replies:
                         yield reply
             except Exception as error:  # noqa: BLE001 - as above
-                self.fail(context, name, error)
+                await self._fail(context, name, error)
 
         self._methods[name] = grpc.stream_stream_rpc_method_handler(call, response_serializer=_serialize)
 
-    def fail(self, context: Context, name: str, error: Exception) -> None:
-        """Give a call the status of a failure, with its headers in the trailers; log what was not expected.
+    def unsupported(self, text: str, *names: str) -> None:
+        """Methods that Inferway does not serve, of any kind: UNIMPLEMENTED, with a text that says so."""
 
-        Not by `context.abort`: gRPC keeps the exception that it raises, which holds the frames, which hold the
-        context. Such a cycle keeps the request's message, perhaps of 64 MiB, until the garbage collector comes.
-        """
+        async def refuse(_: Empty, _measurement: Measurement, _context: Context) -> Empty:
+            raise Unsupported(text)
+
+        for name in names:
+            self.unary(name, Empty, refuse)
+
+    async def _fail(self, context: Context, name: str, error: Exception) -> None:
+        """End a call with the status of a failure, its headers in the trailers; log what was not expected."""
         if not isinstance(error, InferwayError):
             _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
         context.set_trailing_metadata(tuple(failure_headers(error).items()))
-        context.set_code(GRPC_STATUS[error_code(error)])
-        context.set_details(error_text(error))
+        try:
+            await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
+        except grpc.aio.AbortError as aborted:
+            # gRPC keeps it, and raises it again once the handler is done. With its traceback it would hold
+            # the frames, and they the context: a cycle that keeps a message of perhaps 64 MiB, which the
+            # garbage collector, who counts objects and not bytes, is in no hurry to find.
+            aborted.__traceback__ = aborted.__context__ = None
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""

@@ -4,7 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import (  # type: ignore[attr-defined] # `List` is newer than the type stubs
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+    HealthListResponse,
+)
 
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_calls import Context
@@ -28,6 +33,9 @@ def health_handler(edge: Edge, *services: str) -> grpc.GenericRpcHandler:
         {
             "Check": grpc.unary_unary_rpc_method_handler(health.check, read, write),
             "Watch": grpc.unary_stream_rpc_method_handler(health.watch, read, write),
+            "List": grpc.unary_unary_rpc_method_handler(
+                health.list, HealthListRequest.FromString, HealthListResponse.SerializeToString
+            ),
         },
     )
 
@@ -42,6 +50,11 @@ class _Health:
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"service '{request.service}' is not found")
         return HealthCheckResponse(status=self._status(request.service))
+
+    async def list(self, _: HealthListRequest, _context: Context) -> HealthListResponse:
+        """The status of every service now."""
+        statuses = {name: HealthCheckResponse(status=self._status(name)) for name in self._services}
+        return HealthListResponse(statuses=statuses)
 
     async def watch(
         self, request: HealthCheckRequest, _context: Context

@@ -5,9 +5,8 @@ protocols have in common is here.
 """
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from starlette.routing import Route
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.errors import BodyTooLarge, InferwayError, MalformedBody
 from gateway.inference import InferResponse
 from gateway.protocols.edge import Edge, reply_facts
+from gateway.protocols.http_coding import compress, expand, reply_coding
 from gateway.protocols.problems import failure_headers, http_status
 from gateway.stages.measured import Measurement
 
@@ -24,9 +24,6 @@ DRAIN_FACTOR = 4
 """A body over the limit is read and thrown away up to this multiple of it, so that a caller who looks at the
 reply only after it has sent everything gets the 413 and not a broken connection."""
 DRAIN_SECONDS = 10.0
-_WINDOW_BITS = {"gzip": (31,), "deflate": (15, -15)}
-"""zlib's window bits for each coding; `deflate` is zlib's format or, from some clients, a raw stream."""
-
 _log = structlog.get_logger()
 
 
@@ -129,7 +126,7 @@ class HttpEndpoint:
         deadline = edge.deadline(model, timeout_seconds, arrived=arrived)
         body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
-        return await self._handler(call)
+        return await _coded(await self._handler(call), call.header(b"accept-encoding"))
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """The body, expanded if it is compressed."""
@@ -140,7 +137,7 @@ class HttpEndpoint:
             return body
         async with self._edge.expanding:
             # Some 64 KiB of zeros take 300 ms, in which the event loop would answer nobody else.
-            return await asyncio.to_thread(_expand, body, encoding, limit)
+            return await asyncio.to_thread(expand, body, encoding, limit)
 
     def _problem(self, error: Exception) -> HttpReply:
         return HttpReply(self._error_body(error), http_status(error), headers=failure_headers(error))
@@ -224,27 +221,13 @@ async def _drain(receive: Receive, limit: int) -> None:
         _log.info("body_not_drained", limit_bytes=limit)
 
 
-def _expand(body: bytes, encoding: str, limit: int) -> bytes:
-    if encoding not in _WINDOW_BITS:
-        raise MalformedBody(f"Content-Encoding: expected gzip, deflate or identity, got '{encoding}'")
-    failure: zlib.error | None = None
-    for window_bits in _WINDOW_BITS[encoding]:
-        expander = zlib.decompressobj(window_bits)
-        try:
-            # One byte over the limit is enough to know, and bounds what a bomb can make us hold.
-            expanded = expander.decompress(body, limit + 1)
-        except zlib.error as error:
-            failure = error
-            continue
-        if len(expanded) > limit:
-            raise BodyTooLarge(limit)
-        if not expander.eof:
-            raise MalformedBody(f"the {encoding} body is cut short")
-        if expander.unused_data:
-            size = len(expander.unused_data)
-            raise MalformedBody(f"{size} bytes follow the end of the {encoding} body")
-        return expanded
-    raise MalformedBody(f"the body is not valid {encoding}: {failure}")
+async def _coded(reply: HttpReply, accept: str) -> HttpReply:
+    """The reply, compressed if the caller accepts that."""
+    coding = reply_coding(accept, len(reply.body))
+    if not coding:
+        return reply
+    headers = {**reply.headers, "content-encoding": coding, "vary": "accept-encoding"}
+    return replace(reply, body=await compress(reply.body, coding), headers=headers)
 
 
 async def _send(send: Send, reply: HttpReply) -> None:

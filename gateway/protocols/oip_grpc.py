@@ -11,17 +11,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 import structlog
-from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import ParseDict
 
 from gateway.contract import Contract
-from gateway.errors import InferwayError, NotFound, Unsupported
+from gateway.errors import InferwayError, NotFound
 from gateway.inference import InferRequest, InferResponse
 from gateway.oip_messages import write_parameters
 from gateway.protocols import oip_metadata
 from gateway.protocols.edge import Edge, backend_parameters, reply_facts, timeout_seconds
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
-from gateway.protocols.grpc_health import health_handler
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_grpc_request import OipMessage, read_infer_message
 from gateway.protocols.problems import error_text
@@ -50,7 +48,7 @@ _log = structlog.get_logger()
 
 
 def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
-    """The service, and grpc.health.v1 for all of the server."""
+    """The service."""
     service = _OpenInference(edge)
     methods = Methods(edge, SERVICE, PROTOCOL)
     methods.unary("ServerLive", oip.ServerLiveRequest, service.server_live)
@@ -63,9 +61,8 @@ def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     methods.unary("RepositoryIndex", oip.RepositoryIndexRequest, service.repository_index)
     methods.unary("ModelInfer", oip.ModelInferRequest, service.infer, measures=True)
     methods.stream("ModelStreamInfer", oip.ModelInferRequest, service.stream_infer)
-    for name in UNSUPPORTED:
-        methods.unary(name, Empty, service.unsupported)
-    return [methods.handler(), health_handler(edge, SERVICE)]
+    methods.unsupported("Inferway has no shared memory, model control, trace or log settings", *UNSUPPORTED)
+    return [methods.handler()]
 
 
 class _OpenInference:
@@ -123,9 +120,6 @@ class _OpenInference:
         models = oip_metadata.repository_index(self._edge, ready_only=asked.ready)
         return ParseDict({"models": models}, oip.RepositoryIndexResponse())
 
-    async def unsupported(self, _: Empty, _measurement: Measurement, _context: Context) -> Empty:
-        raise Unsupported("Inferway has no shared memory, model control, trace or log settings")
-
     async def infer(
         self, message: oip.ModelInferRequest, measurement: Measurement, context: Context
     ) -> oip.ModelInferResponse:
@@ -139,7 +133,7 @@ class _OpenInference:
             InferRequest(
                 model=message.model_name,
                 version=message.model_version,
-                variant=str(asked.parameters.get("variant", "")),
+                variant=str(asked.parameters.get("variant", variant_asked(context))),
                 inputs=asked.inputs,
                 outputs=asked.outputs,
                 parameters=backend_parameters(asked.parameters),
@@ -178,6 +172,7 @@ class _OpenInference:
         finally:
             for pending in (reader, *tasks):
                 pending.cancel()
+            del reader, pending  # a failed one holds its exception, which holds this frame
 
     async def _streamed(
         self, message: oip.ModelInferRequest, context: Context

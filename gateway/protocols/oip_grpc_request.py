@@ -105,7 +105,7 @@ def _inputs(message: ModelInferRequest, contract: Contract) -> tuple[Tensor, ...
             contract.check_input(tensor.name, tensor.datatype, tuple(tensor.shape))
             tensors.append(_typed(tensor))
             continue
-        if tensor.HasField("contents"):
+        if tensor.contents.ListFields():  # MLServer's clients send empty contents beside raw ones
             raise InvalidTensor(tensor.name, expected="raw or typed contents", got="both")
         tensors.append(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), raw[place]))
     return tuple(tensors)

@@ -16,7 +16,7 @@ from gateway.errors import MalformedBody, Unsupported
 from gateway.inference import InferRequest, InferResponse
 from gateway.protocols import oip_metadata
 from gateway.protocols.edge import Edge, backend_parameters, reply_facts, timeout_seconds
-from gateway.protocols.http import JSON, HttpCall, HttpReply, Routes, answer
+from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_fields import optional, shown
 from gateway.protocols.oip_json import parse_json, tensor_to_json
@@ -44,7 +44,8 @@ def routes(edge: Edge) -> list[Route]:
     """Every route of the protocol."""
     oip = _OpenInference(edge)
     collected = Routes(edge, PROTOCOL, error_object)
-    collected.add("GET", "/v2", oip.server_metadata)
+    for path in ("/v2", "/v2/"):  # the specification's two files write it either way
+        collected.add("GET", path, oip.server_metadata)
     collected.add("GET", "/v2/health/live", oip.live)
     collected.add("GET", "/v2/health/ready", oip.ready)
     collected.add("GET", "/v2/models/stats", oip.statistics)
@@ -68,11 +69,13 @@ class _OpenInference:
 
     async def live(self, _: HttpCall) -> HttpReply:
         """Whether the gateway runs."""
-        return _truth(True)
+        return _truth(True, live=True)
 
     async def ready(self, _: HttpCall) -> HttpReply:
         """Whether every model can be answered."""
-        return _truth(self._edge.ready)
+        ready = self._edge.ready
+        # `live` is what the specification has here, and `ready` is what KServe's clients read.
+        return _truth(ready, live=True, ready=ready)
 
     async def server_metadata(self, _: HttpCall) -> HttpReply:
         """Name, version and the extensions that work."""
@@ -85,7 +88,8 @@ class _OpenInference:
     async def model_ready(self, call: HttpCall) -> HttpReply:
         """Whether a version can be answered; without one, the default version."""
         model, version = _model_version(call)
-        return _truth(self._edge.is_ready(model, self._edge.catalog.version(model, version=version)))
+        ready = self._edge.is_ready(model, self._edge.catalog.version(model, version=version))
+        return _truth(ready, name=model, ready=ready)
 
     async def model_config(self, call: HttpCall) -> HttpReply:
         """A model's configuration in Triton's words."""
@@ -161,9 +165,10 @@ def _model_version(call: HttpCall) -> tuple[str, str]:
     return call.path.get("model", ""), call.path.get("version", "")
 
 
-def _json(content: object) -> HttpReply:
-    return HttpReply(orjson.dumps(content), content_type=JSON)
+def _json(content: object, status: int = 200) -> HttpReply:
+    return HttpReply(orjson.dumps(content), status)
 
 
-def _truth(holds: bool) -> HttpReply:
-    return HttpReply(b"", 200 if holds else _NOT_READY, content_type=b"text/plain")
+def _truth(holds: bool, **content: object) -> HttpReply:
+    """A health reply: the status says it for Triton's clients, the object for KServe's."""
+    return _json(content, 200 if holds else _NOT_READY)

@@ -114,8 +114,8 @@ def _version_statistics(edge: Edge, contract: Contract, version: str) -> dict[st
     for labels, duration in _durations(metrics.attempts, contract.name, {version}):
         if labels["outcome"] == OK:
             computed.add(duration)
-    zero = _Duration().as_dict()
     hits = max(0, success.count - computed.count)
+    copied = {"count": computed.count, "ns": 0}
     return {
         "name": contract.name,
         "version": version,
@@ -125,10 +125,10 @@ def _version_statistics(edge: Edge, contract: Contract, version: str) -> dict[st
         "inference_stats": {
             "success": success.as_dict(),
             "fail": fail.as_dict(),
-            "queue": zero,
-            "compute_input": zero,
+            "queue": {"count": success.count, "ns": 0},
+            "compute_input": copied,
             "compute_infer": computed.as_dict(),
-            "compute_output": zero,
+            "compute_output": copied,
             "cache_hit": {"count": hits, "ns": 0},
             "cache_miss": {"count": computed.count, "ns": 0},
         },

@@ -5,11 +5,19 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 
 def document(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Make `/openapi.json` show `routes`, each with its handler's docstring."""
+    """Make `/openapi.json`, and TorchServe's two paths, show `routes`, each with its handler's docstring."""
+
+    async def describe(_: Request) -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    app.router.add_route("/", describe, methods=["OPTIONS"])
+    app.router.add_route("/api-description", describe, methods=["GET"])
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

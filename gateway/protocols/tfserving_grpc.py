@@ -8,14 +8,13 @@ tells of the label's version (the server: of all). The other methods of both ser
 """
 
 from collections import Counter
-from typing import Any
 
 import grpc
 
 from gateway.errors import InvalidRequest
 from gateway.inference import InferRequest
 from gateway.protocols.edge import Edge, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
 from gateway.protocols.tfserving_models import (
     SIGNATURE,
     SIGNATURE_FIELD,
@@ -39,6 +38,8 @@ from services.protocol.tfserving_pb2 import (
 PROTOCOL = "tfserving_grpc"
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+UNSUPPORTED = ("Classify", "Regress", "MultiInference")
+MODEL_UNSUPPORTED = ("HandleReloadConfigRequest",)
 TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 """The official name of what our SignatureDefMap's bytes are."""
 
@@ -49,8 +50,10 @@ def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     prediction = Methods(edge, PREDICTION_SERVICE, PROTOCOL)
     prediction.unary("Predict", PredictRequest, tfserving.predict, measures=True)
     prediction.unary("GetModelMetadata", GetModelMetadataRequest, tfserving.metadata)
+    prediction.unsupported("Inferway serves Predict, and no method that takes tf.Examples", *UNSUPPORTED)
     model = Methods(edge, MODEL_SERVICE, PROTOCOL)
     model.unary("GetModelStatus", GetModelStatusRequest, tfserving.status)
+    model.unsupported("Inferway does not change its models by a call", *MODEL_UNSUPPORTED)
     return [prediction.handler(), model.handler()]
 
 
@@ -74,7 +77,7 @@ class _TFServing:
             model=model,
             version=version,
             label=label,
-            variant=_variant(context),
+            variant=variant_asked(context),
             inputs=tuple(
                 read(
                     name,
@@ -146,8 +149,3 @@ def _output_filter(message: PredictRequest) -> tuple[str, ...]:
         twice = next(name for name, count in Counter(message.output_filter).items() if count > 1)
         raise InvalidRequest(f"duplicate output tensor alias: {twice}")
     return tuple(names)
-
-
-def _variant(context: Context) -> str:
-    metadata: Any = context.invocation_metadata() or ()
-    return str(dict(metadata).get("x-inferway-variant", ""))

@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from gateway.errors import MalformedBody, ModelNotFound, VersionNotFound
 from gateway.inference import InferRequest, split_bytes
 from gateway.protocols.edge import Edge, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
 from gateway.protocols.torchserve_items import pass_through, payload, read_items, write_answer
 from gateway.protocols.torchserve_models import model_version
 from gateway.stages.measured import Measurement
@@ -19,6 +19,7 @@ from services.protocol.torchserve_pb2 import PredictionResponse, PredictionsRequ
 
 SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 PROTOCOL = "torchserve_grpc"
+UNSUPPORTED = ("StreamPredictions", "StreamPredictions2")
 MAX_FIELDS = 1000
 JAVA = "org.pytorch.serve.archive.model"
 
@@ -29,6 +30,7 @@ def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     methods = Methods(edge, SERVICE, PROTOCOL)
     methods.unary("Predictions", PredictionsRequest, torchserve.predictions, measures=True)
     methods.unary("Ping", Empty, torchserve.ping)
+    methods.unsupported("Inferway has no streams of predictions", *UNSUPPORTED)
     return [methods.handler()]
 
 
@@ -72,10 +74,12 @@ class _TorchServe:
         else:
             contract, transform = catalog.contract(model), catalog.transforms.get(model)
             content = payload({name: asked.input[name] for name in sorted(asked.input)})
+            version = catalog.version(model, version=model_version(contract, asked.model_version))
             items = read_items(contract, transform, content)
             inputs, many = await self._edge.by(deadline, items, "the payload was decoded")
-            version = model_version(contract, asked.model_version)
-            response = await self._edge.infer(InferRequest(model, inputs, deadline, version=version))
+            variant = variant_asked(context)
+            request = InferRequest(model, inputs, deadline, version=version, variant=variant)
+            response = await self._edge.infer(request)
             prediction = write_answer(contract, transform, response, many=many)
         measurement.answered(response)
         context.set_trailing_metadata(tuple(reply_facts(response).items()))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl
 import orjson
 from starlette.routing import Route
 
-from gateway.errors import MalformedBody
+from gateway.errors import MalformedBody, Unsupported
 from gateway.inference import InferRequest, split_bytes
 from gateway.protocols.edge import Edge
 from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
@@ -43,6 +43,8 @@ def routes(edge: Edge) -> list[Route]:
     collected.add("GET", "/ping", torchserve.ping)
     for path in ("/predictions/{model}", "/predictions/{model}/{version}"):
         collected.add("POST,PUT", path, torchserve.predictions, measures=True)
+    for path in ("/explanations/{model}", "/explanations/{model}/{version}"):
+        collected.add("POST,PUT", path, torchserve.explanations)
     collected.add("GET", "/models", torchserve.models)
     collected.add("POST", "/models", torchserve.not_allowed)
     for path in ("/models/{model}", "/models/{model}/{version}"):
@@ -77,6 +79,10 @@ class _TorchServe:
         """Changing models over the network, which the gateway does not allow."""
         return _json(NOT_ALLOWED, 405)
 
+    async def explanations(self, _: HttpCall) -> HttpReply:
+        """What a model would give as its reasons, which Inferway does not serve."""
+        raise Unsupported("Inferway has no explanations, only predictions")
+
     async def predictions(self, call: HttpCall) -> HttpReply:
         """One inference: a file, a form with one, or JSON; `{label: probability}` comes back."""
         model, version = call.path["model"], call.path.get("version", "")
@@ -89,13 +95,14 @@ class _TorchServe:
             (prediction,) = split_bytes(response.outputs[0])
             return answer(response, prediction, OCTETS)
         contract, transform = catalog.contract(model), catalog.transforms.get(model)
+        concrete = catalog.version(model, version=model_version(contract, version))
         items = read_items(contract, transform, _content(call))
         inputs, many = await self._edge.by(deadline, items, "the payload was decoded")
         request = InferRequest(
             model=model,
             inputs=inputs,
             deadline=deadline,
-            version=model_version(contract, version),
+            version=concrete,
             variant=call.header(b"x-inferway-variant"),
         )
         response = await self._edge.infer(request)

@@ -51,22 +51,22 @@ class Retry:
         """
         self._budgets[request.pool].deposit(self._clock())
         attempts = 1
-        failure: EndpointFailure | None = None
+        failure = ""  # the text: the exception itself would hold this frame, and that the request
         while True:
             try:
                 return await self._call_next(request)
             except EndpointFailure as error:
-                failure = error
+                failure = str(error)
                 if self._clock() >= request.deadline:
                     text = f"model '{request.model}': the deadline passed after an attempt failed: {error}"
                     raise DeadlineExceeded(text) from error
                 is_last = attempts >= self._max_attempts or not error.retryable
                 if is_last or not self._may_retry(request, error):
-                    raise _unavailable(request, attempts, error) from error
+                    raise _unavailable(request, attempts, failure) from error
                 request = request.without(error.endpoint)
                 attempts += 1
             except Unavailable as error:
-                if failure is None:
+                if attempts == 1:
                     raise
                 back = error.retry_after_seconds
                 raise _unavailable(request, attempts - 1, failure, retry_after_seconds=back) from error
@@ -78,7 +78,7 @@ class Retry:
 
 
 def _unavailable(
-    request: InferRequest, attempts: int, failure: EndpointFailure, *, retry_after_seconds: float = 1.0
+    request: InferRequest, attempts: int, failure: str, *, retry_after_seconds: float = 1.0
 ) -> Unavailable:
     made = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     return Unavailable(

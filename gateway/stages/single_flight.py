@@ -1,8 +1,8 @@
 """SingleFlight: identical requests in flight cost one inference.
 
 Inside of the memory tier, so that a hit costs no task; outside of Redis, so that one look-up serves all who
-wait. The flight is a task of its own: a waiter that leaves (its deadline, its connection) takes nothing from
-the others, and the flight ends with its last waiter.
+wait. The flight is a task of its own: a waiter that leaves (its deadline, its cancelled call) takes nothing
+from the others, and the flight ends with its last waiter.
 """
 
 import asyncio

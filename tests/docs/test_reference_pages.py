@@ -12,7 +12,7 @@ from gateway import errors, metrics
 from gateway.app import Gateway, build
 from gateway.balancing import balancer
 from gateway.loading import load_settings
-from gateway.protocols import oip_grpc, problems
+from gateway.protocols import oip_grpc, problems, tfserving_grpc, torchserve_grpc
 from gateway.stages import measured
 from tests.docs.pages import ROOT, rows, text
 
@@ -95,8 +95,17 @@ def test_the_page_has_every_route_and_no_other(gateway: Gateway) -> None:
 def test_the_page_has_every_grpc_method_and_no_other(gateway: Gateway) -> None:
     page = text("protocols.md")
     served = {path for handler in gateway.grpc_handlers() for path in vars(handler)["_method_handlers"]}
-    unsupported = {f"/{oip_grpc.SERVICE}/{name}" for name in oip_grpc.UNSUPPORTED}
+    unsupported = {
+        f"/{service}/{name}"
+        for service, names in (
+            (oip_grpc.SERVICE, oip_grpc.UNSUPPORTED),
+            (tfserving_grpc.PREDICTION_SERVICE, tfserving_grpc.UNSUPPORTED),
+            (tfserving_grpc.MODEL_SERVICE, tfserving_grpc.MODEL_UNSUPPORTED),
+            (torchserve_grpc.SERVICE, torchserve_grpc.UNSUPPORTED),
+        )
+        for name in names
+    }
     lines = re.findall(r"Service `([\w.]+)`: ((?:`\w+`(?:, )?)+)", page)
     named = {f"/{service}/{name}" for service, names in lines for name in re.findall(r"\w+", names)}
     assert named == served - unsupported
-    assert [name for name in oip_grpc.UNSUPPORTED if f"`{name}`" not in page] == []
+    assert [path for path in unsupported if f"`{path.rpartition('/')[2]}`" not in page] == []

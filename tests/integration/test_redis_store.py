@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Gauge
@@ -202,3 +203,19 @@ async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_
                 await tier.put(b"k")
                 seen.append((await tier.store.get(b"k"), tier.is_up))
     assert seen == [(ANSWER, True), (None, False), (None, False), (ANSWER, True)]
+
+
+async def test_a_redis_that_is_full_still_gives_what_it_has(tier: Tier) -> None:
+    await tier.put(b"k")
+    config: Any = tier.store._redis
+    limit = (await config.config_get("maxmemory"))["maxmemory"]
+    await config.config_set("maxmemory-policy", "noeviction")  # first: else the limit would empty it
+    await config.config_set("maxmemory", 1)
+    try:
+        await tier.put(b"other")
+        assert tier.is_up
+        assert await tier.store.get(b"other") is None
+        assert await tier.store.get(b"k") is not None
+    finally:
+        await config.config_set("maxmemory", limit)
+        await config.config_set("maxmemory-policy", "allkeys-lru")

@@ -158,3 +158,13 @@ async def test_an_endpoint_is_ready_only_once_it_is_warm_and_is_warmed_up_once()
     states.append(endpoint.is_ready)
     assert states == [False, True]
     assert warm_up.runs == 3
+
+
+async def test_an_endpoint_that_is_slow_at_first_does_not_hold_up_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.balancing.health_check.START_SECONDS", 0.01)
+    check = HealthCheck(interval_seconds=0, timeout_seconds=60.0)
+    slow, endpoint = await started(check, Told(LATE), Told(YES))
+    await check.stop()
+    assert (slow.is_ready, endpoint.is_ready) == (False, True)

@@ -1,8 +1,10 @@
 """One gRPC call, over a real server and channel: statuses, deadlines, trailers, measurement."""
 
 import asyncio
+import gc
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from types import FrameType
 from typing import Any
 
 import grpc
@@ -16,6 +18,7 @@ from gateway.errors import (
     Code,
     DeadlineExceeded,
     InferwayError,
+    InvalidRequest,
     InvalidTensor,
     ModelNotFound,
     Unavailable,
@@ -44,7 +47,7 @@ class Rig:
     """A server with one service, whose methods echo the message or raise `failure`."""
 
     def __init__(self) -> None:
-        self.failure: Exception | None = None
+        self.failure: Exception | type[Exception] | None = None
         self.timeout_seconds: float | None = None
         self.registry = CollectorRegistry()
         catalog = Catalog({"adder": a_contract()})
@@ -76,10 +79,10 @@ class Rig:
             raise self.failure
         return StringValue(value=message.value)
 
-    async def _stream(self, messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def _stream(self, messages: AsyncIterator[Any], _: Context) -> AsyncGenerator[Any, None]:
         async for message in messages:
             if self.failure is not None:
-                self.methods.fail(context, "Stream", self.failure)
+                raise self.failure
             yield message
 
     async def call(self, method: str = "Infer", text: str = "hello", timeout: float | None = None) -> str:  # noqa: ASYNC109 - gRPC's own
@@ -207,6 +210,32 @@ class Telling:
 @pytest.mark.parametrize(("left", "timeout"), [(None, None), (math.inf, None), (1.5, 1.5), (-1.0, -1.0)])
 def test_a_deadline_that_never_passes_is_none(left: float | None, timeout: float | None) -> None:
     assert call_timeout_seconds(Telling(left)) == timeout  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])
+async def test_what_is_no_message_is_the_callers_fault(rig: Rig, kind: str) -> None:
+    method: Any = getattr(rig.channel, kind)(f"/{SERVICE}/{'Infer' if kind == 'unary_unary' else 'Stream'}")
+    call = method(b"\xff" if kind == "unary_unary" else iter([b"\xff"]))
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the message is no StringValue" in await call.details()
+
+
+async def test_a_refused_message_is_gone_with_its_call(rig: Rig) -> None:
+    rig.failure = InvalidRequest
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await rig.refusal()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        frames = [found for found in gc.garbage if isinstance(found, FrameType)]
+        kept = [frame for frame in frames if frame.f_code is Rig._echo.__code__]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert kept == []
 
 
 async def test_a_stream_answers_each_message_and_ends_with_a_failures_status(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from gateway.catalog import Catalog
 from gateway.errors import ModelNotFound, Unavailable
 from gateway.inference import InferResponse
 from gateway.metrics import Metrics
+from gateway.protocols import http
 from gateway.protocols.edge import Edge
 from gateway.protocols.http import HttpCall, HttpEndpoint, HttpReply, Routes, answer
 from gateway.protocols.problems import error_object
@@ -30,14 +32,20 @@ def raw_deflate(data: bytes) -> bytes:
 
 
 class Rig:
-    """An HttpEndpoint whose handler answers with the body that it got, or fails.
+    """An HttpEndpoint whose handler answers with `reply` or the body that it got, or fails.
 
     Attributes:
         calls: what the handler got.
         left: what was not read of the chunks sent.
     """
 
-    def __init__(self, failure: BaseException | None = None, *, measures: bool = True) -> None:
+    def __init__(
+        self,
+        failure: BaseException | None = None,
+        *,
+        measures: bool = True,
+        reply: HttpReply | None = None,
+    ) -> None:
         self.calls: list[HttpCall] = []
         self.left: list[bytes] = []
         self.registry = CollectorRegistry()
@@ -55,7 +63,7 @@ class Rig:
             self.calls.append(call)
             if failure is not None:
                 raise failure
-            return HttpReply(call.body, content_type=b"application/octet-stream")
+            return reply or HttpReply(call.body, content_type=b"application/octet-stream")
 
         self.edge = edge
         self.endpoint = HttpEndpoint(
@@ -155,6 +163,69 @@ async def test_a_body_far_over_the_limit_is_not_read_to_its_end() -> None:
     status, _, _ = await rig.call(*[bytes(LIMIT)] * 100, headers=length)
     assert status == 413
     assert len(rig.left) == 96
+
+
+async def test_a_caller_that_asks_whether_to_send_too_much_is_not_told_to() -> None:
+    rig = Rig()
+    headers = [(b"content-length", str(LIMIT + 1).encode()), (b"expect", b"100-continue")]
+    status, _, _ = await rig.call(b"first look", headers=headers)
+    assert (status, rig.left) == (413, [b"first look"])
+
+
+@pytest.mark.parametrize("header", [[(b"x-request-timeout-ms", b"30")], []], ids=["callers", "models"])
+async def test_a_body_that_is_not_complete_by_the_deadline_is_given_up(
+    header: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    monkeypatch.setattr(Edge, "deadline", lambda _edge, _model, asked, arrived: arrived + (asked or 0.02))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if not sent:
+            sent.append(b"half")
+            return {"type": "http.request", "body": b"half", "more_body": True}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/x", "query_string": b"", "headers": header, "path_params": {}}
+    async with asyncio.timeout(2):
+        await rig.endpoint(scope, receive, send)
+    assert sent[1]["status"] == 504
+    assert b"the deadline passed before the body was complete" in sent[2]["body"]
+    assert rig.calls == []
+
+
+async def test_the_deadline_counts_from_the_headers_and_not_from_the_bodys_end() -> None:
+    rig = Rig()
+    before = rig.edge.clock()
+    await rig.send(b"", x_request_timeout_ms="1000")
+    assert before <= rig.calls[0].arrived <= rig.edge.clock()
+
+
+async def test_bodies_are_expanded_one_at_a_time_while_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    at_once = [0, 0]  # now, and at most
+    may_end = threading.Event()
+
+    def slow(body: bytes, _encoding: str, _limit: int) -> bytes:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        may_end.wait(2)
+        at_once[0] -= 1
+        return body
+
+    monkeypatch.setattr(http, "expand", slow)
+    packed = [asyncio.create_task(rig.send(b"x", content_encoding="gzip")) for _ in range(3)]
+    assert await rig.send(b"plain") == (200, b"plain")
+    assert not any(task.done() for task in packed)
+    may_end.set()
+    assert [await task for task in packed] == [(200, b"x")] * 3
+    assert at_once[1] == 1
 
 
 @pytest.mark.parametrize("chunks", [(), (b"half",)])
@@ -288,6 +359,18 @@ async def test_the_measurement_knows_model_and_version_before_the_body_is_there(
     await rig.call(bytes(LIMIT + 1), path={"model": "adder", "version": "2"})
     labels = {"model": "adder", "version": "2", "protocol": "oip_http", "outcome": "too_large"}
     assert rig.registry.get_sample_value("gateway_request_duration_seconds_count", labels) == 1
+
+
+@pytest.mark.parametrize(("accept", "coding"), [(b"gzip, deflate", b"gzip"), (b"br", None), (None, None)])
+async def test_a_reply_is_compressed_for_a_caller_who_asks(
+    accept: bytes | None, coding: bytes | None
+) -> None:
+    rig = Rig(reply=HttpReply(b"0" * 5000, headers={"x-fact": "kept"}))
+    headers = [(b"accept-encoding", accept)] if accept else []
+    status, sent, body = await rig.call(b"", headers=headers)
+    assert (status, sent.get(b"content-encoding"), sent[b"x-fact"]) == (200, coding, b"kept")
+    assert sent[b"content-length"] == str(len(body)).encode()
+    assert (gzip.decompress(body) if coding else body) == b"0" * 5000
 
 
 def test_an_answer_says_what_gave_it() -> None:

@@ -375,6 +375,19 @@ async def check(rig: Rig, service: str) -> str:
     return status
 
 
+async def test_health_of_everything_is_listed() -> None:
+    pb: Any = health_pb2  # newer than its type stubs
+    async with Rig() as rig:
+        stub: Any = rig.channel.unary_unary(
+            "/grpc.health.v1.Health/List",
+            request_serializer=pb.HealthListRequest.SerializeToString,
+            response_deserializer=pb.HealthListResponse.FromString,
+        )
+        statuses = (await stub(pb.HealthListRequest())).statuses
+    assert {"", "inference.GRPCInferenceService"} <= set(statuses)
+    assert {each.status for each in statuses.values()} == {health_pb2.HealthCheckResponse.SERVING}
+
+
 async def test_who_watches_health_sees_it_change() -> None:
     is_up = [True]
     async with Rig() as rig:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -72,3 +73,13 @@ def test_only_what_takes_a_body_has_one(paths: Any) -> None:
     path = paths["/v2/models/{model}/infer"]
     assert "requestBody" in path["post"]
     assert "requestBody" not in path["get"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("OPTIONS", "/"), ("GET", "/api-description")])
+async def test_the_document_is_also_where_torchserves_clients_look(method: str, path: str) -> None:
+    app = FastAPI(title="Test")
+    document(app, [])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        reply = await client.request(method, path)
+    assert (reply.status_code, reply.json()["info"]["title"]) == (200, "Test")

@@ -54,6 +54,14 @@ def test_what_was_not_expected_is_internal_and_tells_nothing() -> None:
     assert b"hunter2" not in torchserve_object(SECRET)
 
 
+def test_a_text_is_cut_where_a_grpc_status_would_not_fit_into_its_headers() -> None:
+    error = ModelNotFound("m" * 100_000)
+    for text in (error_text(error), orjson.loads(torchserve_object(error))["message"]):
+        assert text.startswith(("model 'mmm", "Model not found: mmm"))
+        assert len(text) < 600
+        assert "characters more" in text
+
+
 def test_what_was_expected_is_told_in_its_own_words() -> None:
     error = InvalidTensor("image", expected="FP32", got="INT8")
     assert orjson.loads(error_object(error)) == {"error": "tensor 'image': expected FP32, got INT8"}

@@ -92,6 +92,7 @@ async def test_a_model_without_a_contract_gets_and_gives_bytes_unchanged(rig: Ri
     [
         ("nope", "", FILE, "NOT_FOUND", "Model not found: nope\n"),
         ("digits", "9", FILE, "NOT_FOUND", "ModelVersionNotFoundException"),
+        ("digits", "9", b"no image either", "NOT_FOUND", "ModelVersionNotFoundException"),
         ("digits", "", b"no", "INVALID_ARGUMENT", "image: expected an IMG file"),
         ("plain", "", b"no", "INVALID_ARGUMENT", "not JSON"),
     ],
@@ -103,6 +104,12 @@ async def test_errors_have_right_codes_and_torchserves_texts(
         await rig.predict(model, version, data=data)
     assert caught.value.code() is grpc.StatusCode[code]
     assert text in (caught.value.details() or "")
+    assert rig.infer.requests == []
+
+
+async def test_a_message_of_too_many_entries_is_refused(rig: Rig) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="input: expected at most 1000 entries, got 1001"):
+        await rig.predict("own", "", (), **dict.fromkeys(map(str, range(1001)), b""))
     assert rig.infer.requests == []
 
 
@@ -121,7 +128,7 @@ async def test_ping_says_whether_every_model_can_be_answered(rig: Rig) -> None:
 
 
 async def test_the_variant_is_asked_for_in_metadata(rig: Rig) -> None:
-    await rig.predict("digits", data=FILE, metadata=(("x-inferway-variant", "int8"),))
+    await rig.predict("plain", data=b"[1, 2]", metadata=(("x-inferway-variant", "int8"),))
     assert rig.infer.requests[0].variant == "int8"
 
 

@@ -155,6 +155,7 @@ def test_unknown_models_and_versions_are_404_with_torchserves_types(rig: Rig) ->
     }
     reply = rig.predict("digits/9", content=FILE)
     assert (reply.status_code, reply.json()["type"]) == (404, "ModelVersionNotFoundException")
+    assert rig.predict("digits/9", content=b"no image either").status_code == 404
     assert rig.request("GET", "/models/nope").json()["type"] == "ModelNotFoundException"
     assert rig.request("GET", "/models/digits/9").json()["type"] == "ModelVersionNotFoundException"
     assert rig.infer.requests == []
@@ -248,3 +249,10 @@ def test_models_cannot_be_changed_over_the_network(rig: Rig, method: str, path: 
     reply = rig.request(method, path)
     assert reply.status_code == 405
     assert orjson.loads(reply.content)["type"] == "MethodNotAllowedException"
+
+
+@pytest.mark.parametrize("path", ["/explanations/digits", "/explanations/digits/1"])
+def test_explanations_are_refused_with_a_reason(rig: Rig, path: str) -> None:
+    reply = rig.request("POST", path, content=FILE)
+    assert (reply.status_code, reply.json()["code"]) == (501, 501)
+    assert "explanations" in reply.json()["message"]

@@ -1,0 +1,141 @@
+"""What a connection may cost, against a real socket: heads that never end, bodies nobody reads, upgrades."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from gateway import http_connection
+from gateway.http_connection import HEAD_LIMIT_BYTES, HttpConnection
+
+HEAD = b"POST /x HTTP/1.1\r\nhost: x\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with method, headers and body; on /refused without a look at the body."""
+    body = b""
+    more = scope["path"] != "/refused"
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    names = b",".join(name for name, _ in scope["headers"])
+    content = b"|".join((scope["method"].encode(), names, body))
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """Where the echo listens."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(echo, http=HttpConnection, ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    await server.shutdown(sockets=[listener])
+
+
+async def exchange(port: int, *parts: bytes, half_close: bool = False) -> bytes:
+    """All that comes back until the server closes, or is silent for half a second."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        if half_close:
+            writer.write_eof()
+        got = b""
+        async with asyncio.timeout(5):
+            while chunk := await asyncio.wait_for(reader.read(65536), 0.5):
+                got += chunk
+        return got + b"<closed>"
+    except (ConnectionError, TimeoutError) as error:
+        return got + f"<{type(error).__name__}>".encode() if isinstance(error, TimeoutError) else b"<reset>"
+    finally:
+        writer.transport.abort()
+
+
+async def test_a_request_line_or_header_without_end_is_refused(port: int) -> None:
+    for flood in (b"GET /" + b"a" * HEAD_LIMIT_BYTES, HEAD + b"a: " + b"b" * HEAD_LIMIT_BYTES):
+        assert (await exchange(port, flood)).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_headers_without_number_are_refused(port: int) -> None:
+    reply = await exchange(port, HEAD + b"a:b\r\n" * (HEAD_LIMIT_BYTES // 5))
+    assert reply.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_head_of_nearly_the_limit_is_taken(port: int) -> None:
+    padding = b"a: " + b"b" * (HEAD_LIMIT_BYTES - 200) + b"\r\n"
+    assert (await exchange(port, HEAD + padding + b"content-length: 2\r\n\r\nhi")).startswith(
+        b"HTTP/1.1 200 "
+    )
+
+
+@pytest.mark.parametrize("start", [b"0\r\n", b"1;"], ids=["trailers", "chunk_extension"])
+async def test_a_chunked_body_that_says_nothing_for_long_ends_the_connection(port: int, start: bytes) -> None:
+    flood = b"a: b\r\n" if start == b"0\r\n" else b"abcdef"
+    parts = [flood * 4000] * 8
+    got = await exchange(port, HEAD + b"transfer-encoding: chunked\r\n\r\n" + start, *parts)
+    assert got in (b"<closed>", b"<reset>")
+
+
+async def test_trailers_are_taken_and_reach_nobody(port: int) -> None:
+    body = b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-secret: 1\r\n\r\n"
+    assert b"POST|host,transfer-encoding|hi" in await exchange(port, HEAD + body)
+
+
+async def test_a_head_that_takes_too_long_ends_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.2)
+    assert await exchange(port) == b"<closed>"
+    assert await exchange(port, HEAD) == b"<closed>"
+    again = await exchange(port, HEAD + b"content-length: 2\r\n\r\nhi", HEAD)
+    assert (again[:13], again[-8:]) == (b"HTTP/1.1 200 ", b"<closed>")
+
+
+async def test_the_rest_of_a_refused_body_is_read_for_some_time_only(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "UNREAD_SECONDS", 0.2)
+    head = HEAD.replace(b"/x", b"/refused") + b"content-length: 100\r\n\r\n"
+    assert (await exchange(port, head)).endswith(b"POST|host,content-length|<closed>")
+    then = await exchange(port, head + b"x" * 100, HEAD + b"content-length: 2\r\n\r\nhi")
+    assert then.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+async def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(port: int, offer: bytes) -> None:
+    upgrade = b"connection: upgrade, http2-settings\r\nupgrade: " + offer + b"\r\nhttp2-settings: AA\r\n"
+    whole = HEAD + upgrade + b"content-length: 5\r\n\r\n"
+    for parts in ([whole + b"hello"], [whole, b"hel", b"lo"], [whole + b"hello" + HEAD + b"\r\n"]):
+        reply = await exchange(port, *parts)
+        assert b"POST|host,connection,http2-settings,content-length|hello" in reply
+
+
+async def test_connect_is_refused(port: int) -> None:
+    assert (await exchange(port, b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_caller_that_has_sent_all_gets_its_answer_and_the_connection_ends(port: int) -> None:
+    reply = await exchange(port, HEAD + b"content-length: 2\r\n\r\nhi", half_close=True)
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert reply.endswith(b"|hi<closed>")
+
+
+async def test_a_caller_that_leaves_in_the_middle_of_its_body_gets_none(port: int) -> None:
+    assert await exchange(port, HEAD + b"content-length: 9\r\n\r\nhi", half_close=True) == b"<closed>"
+
+
+async def test_what_is_not_http_is_refused(port: int) -> None:
+    assert (await exchange(port, b"\x16\x03\x01\x02\x00")).startswith(b"HTTP/1.1 400 ")
