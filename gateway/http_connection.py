@@ -6,10 +6,12 @@ the clear, as Java's HttpClient and `curl --http2` do with every first request.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.protocols.http import WHOLE_BODY
 
 HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together; also a chunk's extensions, and the trailers behind a chunked body."""
@@ -99,6 +101,8 @@ class HttpConnection(HttpToolsProtocol):
         """The body is there."""
         self._idle_bytes = 0
         self._keep_open()
+        # Tasks start later: those whose body came along with the head see this, and wait for nothing.
+        cast("dict[str, Any]", self.scope)[WHOLE_BODY] = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -15,7 +15,7 @@ from gateway.balancing.endpoint import Endpoint
 from gateway.errors import InferwayError
 from gateway.inference import InferRequest, PoolKey, Tensor
 
-WARM_UP_REQUESTS = 16
+WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
 
 _log = structlog.get_logger()

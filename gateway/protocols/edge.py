@@ -1,6 +1,7 @@
 """What every protocol needs of the gateway behind it."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Edge:
         clock: seconds, monotonic.
         expanding: held while a compressed body is expanded: one at a time, since each may fill
             `max_request_bytes` from a thousandth of that.
+        decoding: held while a payload is decoded: one a core, since a picture of 75 kB may fill 64 MiB.
     """
 
     infer: Infer
@@ -40,6 +42,7 @@ class Edge:
     max_request_bytes: int
     clock: Callable[[], float] = time.monotonic
     expanding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
 
     def deadline(
         self, model: str, asked_seconds: float | None = None, *, arrived: float | None = None
@@ -72,6 +75,19 @@ class Edge:
                 return await work
         except TimeoutError as error:
             raise DeadlineExceeded(f"the deadline passed before {what}") from error
+
+    async def decoded(self, deadline: float, decode: Callable[[], Awaitable[T]]) -> T:
+        """What `decode` makes of a payload, in its turn.
+
+        Raises:
+            DeadlineExceeded: it was not done by the request's deadline.
+        """
+
+        async def in_turn() -> T:
+            async with self.decoding:
+                return await decode()
+
+        return await self.by(deadline, in_turn(), "the payload was decoded")
 
     @property
     def ready(self) -> bool:

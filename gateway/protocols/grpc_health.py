@@ -11,8 +11,10 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[attr-defined] # `List` i
     HealthListResponse,
 )
 
+from gateway.errors import NotFound
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_calls import Context
+from gateway.protocols.problems import error_text
 
 SERVICE = "grpc.health.v1.Health"
 WATCH_SECONDS = 0.5
@@ -48,7 +50,9 @@ class _Health:
     async def check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
         """The status now; NOT_FOUND for a service that there is not."""
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"service '{request.service}' is not found")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, error_text(NotFound(f"service '{request.service}' is not found"))
+            )
         return HealthCheckResponse(status=self._status(request.service))
 
     async def list(self, _: HealthListRequest, _context: Context) -> HealthListResponse:

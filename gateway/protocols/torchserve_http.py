@@ -6,6 +6,7 @@ they are silent. Registering, scaling and unregistering are refused as it refuse
 """
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
@@ -96,8 +97,8 @@ class _TorchServe:
             return answer(response, prediction, OCTETS)
         contract, transform = catalog.contract(model), catalog.transforms.get(model)
         concrete = catalog.version(model, version=model_version(contract, version))
-        items = read_items(contract, transform, _content(call))
-        inputs, many = await self._edge.by(deadline, items, "the payload was decoded")
+        decode = partial(read_items, contract, transform, _content(call))
+        inputs, many = await self._edge.decoded(deadline, decode)
         request = InferRequest(
             model=model,
             inputs=inputs,

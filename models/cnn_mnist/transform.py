@@ -77,7 +77,8 @@ def _gray(image: Image.Image) -> NDArray[np.float32]:
     ImageOps.exif_transpose(image, in_place=True)  # else it copies, 64 MiB of a large picture
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("RGBA" if image.has_transparency_data else "L")
+    mode = "RGBA" if image.has_transparency_data else "L"
+    image = image if image.mode == mode else image.convert(mode)  # `convert` always copies
     image.thumbnail((WORK_SIDE, WORK_SIDE))
     values = np.asarray(image.convert("L"), np.float32)
     if image.mode == "L":

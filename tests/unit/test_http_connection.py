@@ -10,12 +10,14 @@ import uvicorn
 
 from gateway import http_connection
 from gateway.http_connection import HEAD_LIMIT_BYTES, HttpConnection
+from gateway.protocols.http import WHOLE_BODY
 
 HEAD = b"POST /x HTTP/1.1\r\nhost: x\r\n"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with method, headers and body; on /refused without a look at the body."""
+    """Answers with what it got: whether all of it came at once, method, headers, body (not on /refused)."""
+    start = b"whole " if WHOLE_BODY in scope else b"head "
     body = b""
     more = scope["path"] != "/refused"
     while more:
@@ -23,7 +25,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     names = b",".join(name for name, _ in scope["headers"])
-    content = b"|".join((scope["method"].encode(), names, body))
+    content = start + b"|".join((scope["method"].encode(), names, body))
     headers = [(b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})
@@ -121,6 +123,17 @@ async def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(port: int, offer
     for parts in ([whole + b"hello"], [whole, b"hel", b"lo"], [whole + b"hello" + HEAD + b"\r\n"]):
         reply = await exchange(port, *parts)
         assert b"POST|host,connection,http2-settings,content-length|hello" in reply
+
+
+async def test_a_request_knows_whether_its_whole_body_came_with_its_head(port: int) -> None:
+    head = HEAD + b"content-length: 2\r\n\r\n"
+    assert b"whole POST|" in await exchange(port, head + b"hi")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in (head, b"hi"):
+        writer.write(part)
+        await asyncio.sleep(0.05)
+    assert b"head POST|" in await reader.read(65536)
+    writer.close()
 
 
 async def test_connect_is_refused(port: int) -> None:

@@ -38,6 +38,12 @@ def test_json_of_too_many_values_is_not_parsed(monkeypatch: pytest.MonkeyPatch) 
         parse_json(memoryview(b"[" + b"0," * 101 + b"0]"))
 
 
+@pytest.mark.parametrize("text", [b"[" + b'"a",' * 400_000 + b"Inf]", b"[" + b"Inf," * 400_000 + b"0]"])
+def test_inf_among_very_many_strings_is_refused(text: bytes) -> None:
+    with pytest.raises(MalformedBody, match="write Infinity"):
+        parse_json(text)
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

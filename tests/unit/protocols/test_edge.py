@@ -1,10 +1,11 @@
 """What every protocol needs: deadlines, readiness, and which parameters are whose."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
 
-from gateway.errors import MalformedBody
+from gateway.errors import DeadlineExceeded, MalformedBody
 from gateway.inference import InferResponse, Parameter
 from gateway.protocols.edge import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -13,7 +14,7 @@ from gateway.protocols.edge import (
     reply_facts,
     timeout_seconds,
 )
-from tests.fakes import FakeClock, FakeInfer, a_contract, fake_edge
+from tests.fakes import FakeClock, FakeInfer, a_contract, fake_edge, settle
 
 
 def an_edge() -> Edge:
@@ -29,6 +30,23 @@ def test_the_deadline_is_the_callers_own_else_the_models(
 
 def test_a_model_without_a_contract_has_the_default_timeout() -> None:
     assert an_edge().deadline("raw") == 100.0 + DEFAULT_TIMEOUT_SECONDS
+
+
+async def test_payloads_are_decoded_one_a_core_and_a_turn_that_comes_too_late_is_given_up() -> None:
+    edge = fake_edge(FakeInfer(), a_contract(), decoding=asyncio.Semaphore(1))
+    is_open = asyncio.Event()
+
+    async def decode() -> str:
+        await is_open.wait()
+        return "done"
+
+    first = asyncio.create_task(edge.decoded(edge.clock() + 10, decode))
+    await settle()
+    with pytest.raises(DeadlineExceeded, match="the deadline passed before the payload was decoded"):
+        await edge.decoded(edge.clock() + 0.01, decode)
+    is_open.set()
+    assert await first == "done"
+    assert await edge.decoded(edge.clock() + 10, decode) == "done"
 
 
 @pytest.mark.parametrize("ready", [True, False])
