@@ -44,7 +44,7 @@ TOKENS_LIMIT_BYTES = 8 * 1024 * 1024
 """The largest JSON in which NaN and Infinity are read: the parser that knows them takes 20 to 37 ns a byte,
 and every other request waits meanwhile; so it may take as long as the fast one takes for the largest body."""
 INF_LIMIT = 256 * 1024
-"""The most strings and `Inf` in a text with `Inf`, which must be told from one in a string, at 500 ns each."""
+"""The most strings and `Inf` in a text with `Inf`, which must be told from one in a string: 500 ns each."""
 VALUES_LIMIT = 4 * 1024 * 1024
 """The most values of one JSON text, told by its commas. An empty list is 3 bytes in JSON and 56 here: a body
 of 64 MiB could fill 2 GB and hold up every other request for seconds."""
