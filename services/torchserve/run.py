@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 JVM = ("-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """A JVM that is out of memory answers nothing and looks alive: better that it ends and is started anew.
 
-The quick compiler and the collector of small heaps, since the JVM passes bytes on and shares few cores with its
-workers: of a freshly started server's third thousand requests each cost 555 us of CPU in place of 1,565.
+The quick compiler and the collector of small heaps, since the JVM only passes bytes on and shares few cores
+with its workers: a request to a server just started cost 555 us of CPU in place of 1,565.
 """
 ENVELOPE_BYTES = 64 * 1024
 """Room for names and headers around the tensors of a request that is just as large as allowed."""
