@@ -11,7 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.protocols.http import WHOLE_BODY
+from gateway.protocols.http_body import WHOLE_BODY
 
 HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together; also a chunk's extensions, and the trailers behind a chunked body."""
@@ -22,11 +22,6 @@ UNREAD_SECONDS = 10.0
 who looks at the reply only after it has sent everything finds it."""
 
 _TOO_LARGE = b"request head is larger than the limit of %d bytes" % HEAD_LIMIT_BYTES
-_REFUSAL = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-    % (len(_TOO_LARGE), _TOO_LARGE)
-)
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -60,20 +55,22 @@ class HttpConnection(HttpToolsProtocol):
         """Parse what came, unless it adds up to a head that is too large."""
         self._unset_keepalive_if_required()
         self._idle_bytes += len(data)
+        rest = memoryview(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-            return
+            while rest:
+                rest = self._parse(rest)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse(b"400 Bad Request", b"Invalid HTTP request received.")
             return
         if self._idle_bytes > HEAD_LIMIT_BYTES:
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_REFUSAL)
-            self.transport.close()
-        elif self._in_head and self._timer is None:
+            self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
+        elif self._timer is None and self._in_head:
             self._close_after(HEAD_SECONDS)
+        elif self._timer is None and self.cycle.response_complete:
+            # The rest of a refused body, or a line end: uvicorn counts from the reply on, and has stopped.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -115,17 +112,38 @@ class HttpConnection(HttpToolsProtocol):
         """Keep uvicorn from starting on a request that is read again without its offer."""
         return True
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Read the request again as if it offered nothing: a server may ignore an offer (RFC 9110, 7.8)."""
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self.send_400_response("CONNECT is for proxies.")
-            return
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+    def _parse(self, data: memoryview) -> memoryview:
+        """Parse all, or up to the end of a head that offers an upgrade; what is left comes back.
+
+        Such a head is read again as if it offered nothing: a server may ignore an offer (RFC 9110, 7.8).
+
+        Raises:
+            httptools.HttpParserError: it is not HTTP.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                raise httptools.HttpParserInvalidMethodError("CONNECT is for proxies") from upgrade
+            version = self.parser.get_http_version().encode()
+            lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
+            return data[upgrade.args[0] :]
+        return data[len(data) :]
+
+    def _refuse(self, status: bytes, text: bytes) -> None:
+        """Close, and say why unless the caller would take that for the answer to an earlier request."""
+        cycle = self.cycle
+        is_next = cycle is None or cycle.response_complete
+        if is_next or (cycle.more_body and not cycle.response_started and not self.pipeline):
+            self.transport.write(
+                b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (status, len(text), text)
+            )
+        self.transport.close()
 
     def _close_after(self, seconds: float) -> None:
         self._keep_open()

@@ -4,6 +4,7 @@ Each `services/<backend>/run.py` has a function that returns a `Launch`; the loc
 start it with `Running`, so that both start the very same thing.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Self
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
+"""How long a server may take to finish what it is at, between SIGTERM and SIGKILL."""
 
 
 class LaunchError(RuntimeError):
@@ -79,10 +81,11 @@ class Running:
         return self.process.pid
 
     def wait_ready(self) -> Self:
-        """Poll until the server is ready; stop it if it does not get there."""
+        """Poll until the server is ready; leave nothing of it if it does not get there."""
         give_up = time.monotonic() + self.launch.timeout_seconds
         while not self.launch.is_ready():
             if self.process.poll() is not None:
+                self.stop()  # it may have left workers
                 raise LaunchError(f"{self.launch.name} ended with {self.process.returncode}: {self._tail()}")
             if time.monotonic() > give_up:
                 self.stop()
@@ -94,7 +97,7 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL to the whole group, as a crash would."""
-        stop_group(self.pid, grace_seconds=0.0)
+        kill_group(self.pid)
         self.process.wait()
 
     def stop(self) -> None:
@@ -105,7 +108,7 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        stop_group(self.pid, grace_seconds=0.0)
+        kill_group(self.pid)
 
     def _tail(self) -> str:
         lines = self.launch.log.read_text(errors="replace").strip().splitlines()
@@ -124,21 +127,10 @@ class Running:
         self.stop()
 
 
-def stop_group(pid: int, *, grace_seconds: float = STOP_SECONDS) -> None:
-    """End a process group: SIGTERM, wait up to `grace_seconds`, then SIGKILL. Gone already is fine."""
-    if grace_seconds and _signal_group(pid, signal.SIGTERM):
-        give_up = time.monotonic() + grace_seconds
-        while time.monotonic() < give_up and _signal_group(pid, 0):
-            time.sleep(POLL_SECONDS)
-    _signal_group(pid, signal.SIGKILL)
-
-
-def _signal_group(pid: int, number: int) -> bool:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def kill_group(pid: int) -> None:
+    """SIGKILL to a process group; gone already is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def free_port() -> int:

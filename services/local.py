@@ -97,9 +97,16 @@ def _runs(part: Part) -> bool:
 
 
 def _stop_all(record: Record, run: Path) -> None:
+    """End every part; the record is kept while one of them is still there."""
+    left = []
     for part in reversed(record.parts):
         if part.server is not None:
-            stop(part.server)
+            try:
+                stop(part.server)
+            except NotStopped as error:
+                left.append(f"{part.name}: {error}")
+    if left:
+        raise NotStopped("; ".join(left))
     forget(run)
 
 

@@ -5,6 +5,7 @@ process started, and everything the stack starts carries a mark in its environme
 whose server is gone.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.launch import POLL_SECONDS, stop_group
+from services.launch import POLL_SECONDS, kill_group
 
 PROC = Path("/proc")
 MARK = "LOCAL_STACK"
@@ -86,11 +87,12 @@ def stop(server: Server) -> None:
         NotStopped: something is still there.
     """
     if is_alive(server):
-        os.kill(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it may end by itself at this very moment
+            os.kill(server.pid, signal.SIGTERM)
         _wait(lambda: not is_alive(server))
     if not members(server):
         return
-    stop_group(server.pid, grace_seconds=0.0)
+    kill_group(server.pid)
     _wait(lambda: not members(server))
     if left := members(server):
         raise NotStopped(f"still there after SIGKILL: {', '.join(map(str, left))}")

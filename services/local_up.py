@@ -93,7 +93,6 @@ class Bringing:
             try:
                 self.started[name].wait_ready()
             except LaunchError as error:
-                self.started[name].stop()
                 self._skip(name, error)
             else:
                 say(f"  {name}: ready ({time.monotonic() - began:.1f} s)")

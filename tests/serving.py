@@ -1,7 +1,9 @@
 """Real servers for the tests: each engine once a session, and gateways in processes of their own."""
 
+import asyncio
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from gateway.backends import Backend
+from gateway.errors import EndpointFailed, EndpointUnreachable
+from gateway.inference import InferRequest
 from services import redis
 from services.launch import Launch, LaunchError, Running, free_port
 from services.tensorrt import run as triton
@@ -174,3 +179,19 @@ def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     with np.load(ROOT / "models" / MODEL / "heldout_1000.npz") as data:
         images = (data["images"].astype(np.float32) / np.float32(255))[..., np.newaxis]
         return images, data["labels"].astype(np.int64)
+
+
+async def until_unreachable(backend: Backend, request: InferRequest) -> None:
+    """Ask a backend whose server was killed until it says so; AssertionError when it never does.
+
+    A call right after the kill may still meet the connection that goes down, and fail as one that was sent.
+    """
+    give_up = time.monotonic() + 10.0
+    while time.monotonic() < give_up:
+        try:
+            await backend(request)
+        except EndpointUnreachable:
+            return
+        except EndpointFailed:
+            await asyncio.sleep(0.1)
+    raise AssertionError("it never became unreachable")

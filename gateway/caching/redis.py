@@ -119,9 +119,13 @@ class RedisStore:
         await self._try(self._redis.set, key, frame, px=milliseconds)
 
     async def _try(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """A command's reply, or None while Redis is down."""
+        """A command's reply, or None if Redis is down or refuses it."""
         if self._clock() < self._down_until:
             return None
+        if self._down_until:
+            # One command sees whether it is back; meanwhile the others are not to wait for what may hang.
+            self._down_until = self._clock() + self._retry_after_seconds
+        reply = None
         try:
             reply = await command(*args, **options)
         except ResponseError as error:
@@ -130,7 +134,6 @@ class RedisStore:
             if self._clock() >= self._quiet_until:
                 _log.warning("redis_refused", error=str(error))
                 self._quiet_until = self._clock() + QUIET_SECONDS
-            return None
         except (RedisError, OSError, TimeoutError) as error:
             if self._down_until == 0.0:
                 _log.warning("redis_lost", error=str(error))

@@ -30,9 +30,9 @@ class Edge:
         measured: starts the measurement of a request.
         max_request_bytes: the largest body, as sent and once expanded.
         clock: seconds, monotonic.
-        expanding: held while a compressed body is expanded: one at a time, since each may fill
+        expanding: a turn to expand a compressed body: one at a time, since each may fill
             `max_request_bytes` from a thousandth of that.
-        decoding: held while a payload is decoded: one a core, since a picture of 75 kB may fill 64 MiB.
+        decoding: a turn to decode a file: one a core, since a picture of 75 kB may fill 64 MiB.
     """
 
     infer: Infer
@@ -76,19 +76,6 @@ class Edge:
         except TimeoutError as error:
             raise DeadlineExceeded(f"the deadline passed before {what}") from error
 
-    async def decoded(self, deadline: float, decode: Callable[[], Awaitable[T]]) -> T:
-        """What `decode` makes of a payload, in its turn.
-
-        Raises:
-            DeadlineExceeded: it was not done by the request's deadline.
-        """
-
-        async def in_turn() -> T:
-            async with self.decoding:
-                return await decode()
-
-        return await self.by(deadline, in_turn(), "the payload was decoded")
-
     @property
     def ready(self) -> bool:
         """Whether every model's default version can be answered."""
@@ -100,6 +87,18 @@ class Edge:
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """For models without a contract."""
+
+
+async def in_thread(turn: asyncio.Lock | asyncio.Semaphore, work: Callable[[], T]) -> T:
+    """What `work` makes, in a thread, in its turn.
+
+    A thread cannot be stopped: the turn is over when its work is, and not when its caller has left, else
+    callers with short deadlines would have any number of them at work.
+    """
+    await turn.acquire()
+    done = asyncio.get_running_loop().run_in_executor(None, work)
+    done.add_done_callback(lambda _: turn.release())
+    return await asyncio.shield(done)
 
 
 def backend_parameters(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:

@@ -4,28 +4,23 @@ The routes are plain ASGI: an edge is a set of functions from `HttpCall` to `Htt
 protocols have in common is here.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import BodyTooLarge, InferwayError, MalformedBody
+from gateway.errors import InferwayError, MalformedBody
 from gateway.inference import InferResponse
-from gateway.protocols.edge import Edge, reply_facts
+from gateway.protocols.edge import Edge, in_thread, reply_facts
+from gateway.protocols.http_body import WHOLE_BODY, read_body
 from gateway.protocols.http_coding import compress, expand, reply_coding
 from gateway.protocols.problems import failure_headers, http_status
 from gateway.stages.measured import Measurement
 
 JSON = b"application/json"
-WHOLE_BODY = "inferway.whole_body"
-"""What a scope holds if its request's body was there, to its end, when the request started."""
-DRAIN_FACTOR = 4
-"""A body over the limit is read and thrown away up to this multiple of it, so that a caller who looks at the
-reply only after it has sent everything gets the 413 and not a broken connection."""
-DRAIN_SECONDS = 10.0
 _log = structlog.get_logger()
 
 
@@ -141,9 +136,8 @@ class HttpEndpoint:
         encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
         if encoding in {"", "identity"}:
             return body
-        async with self._edge.expanding:
-            # Some 64 KiB of zeros take 300 ms, in which the event loop would answer nobody else.
-            return await asyncio.to_thread(expand, body, encoding, limit)
+        # 64 KiB that expand to 64 MiB take 300 ms, in which the event loop would answer nobody else.
+        return await in_thread(self._edge.expanding, partial(expand, body, encoding, limit))
 
     def _problem(self, error: Exception) -> HttpReply:
         return HttpReply(self._error_body(error), http_status(error), headers=failure_headers(error))
@@ -184,47 +178,6 @@ def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
         text = value.decode("latin-1")
         raise MalformedBody(f"X-Request-Timeout-Ms: expected a positive number of milliseconds, got '{text}'")
     return milliseconds / 1000
-
-
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The body as it was sent.
-
-    Raises:
-        BodyTooLarge: over `limit` bytes.
-        MalformedBody: the caller left in the middle.
-    """
-    length = headers.get(b"content-length", b"0")
-    size_bytes = int(length) if length.isdigit() and int(length) > limit else 0
-    chunks: list[bytes] = []
-    more = True
-    while more and size_bytes <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedBody("the caller closed the connection before the body was complete")
-        chunk = message.get("body", b"")
-        size_bytes += len(chunk)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    if size_bytes > limit:
-        # With nothing left a server would wait here for the caller to leave; and a caller that asked whether
-        # to send its body (RFC 9110, 10.1.1) would be told to by the first look at it.
-        if more and (chunks or b"expect" not in headers):
-            await _drain(receive, limit)
-        raise BodyTooLarge(limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _drain(receive: Receive, limit: int) -> None:
-    left = limit * DRAIN_FACTOR
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        _log.info("body_not_drained", limit_bytes=limit)
 
 
 async def _coded(reply: HttpReply, accept: str) -> HttpReply:

@@ -4,8 +4,6 @@ Errors have the codes that they should have, where TorchServe says INTERNAL for 
 that clients look for are its own. StreamPredictions is UNIMPLEMENTED: no backend streams yet.
 """
 
-from functools import partial
-
 import grpc
 import orjson
 from google.protobuf.empty_pb2 import Empty
@@ -77,9 +75,8 @@ class _TorchServe:
             contract, transform = catalog.contract(model), catalog.transforms.get(model)
             content = payload({name: asked.input[name] for name in sorted(asked.input)})
             version = catalog.version(model, version=model_version(contract, asked.model_version))
-            inputs, many = await self._edge.decoded(
-                deadline, partial(read_items, contract, transform, content)
-            )
+            reading = read_items(contract, transform, content, self._edge.decoding)
+            inputs, many = await self._edge.by(deadline, reading, "the payload was decoded")
             variant = variant_asked(context)
             request = InferRequest(model, inputs, deadline, version=version, variant=variant)
             response = await self._edge.infer(request)

@@ -6,7 +6,6 @@ they are silent. Registering, scaling and unregistering are refused as it refuse
 """
 
 import re
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
@@ -97,8 +96,8 @@ class _TorchServe:
             return answer(response, prediction, OCTETS)
         contract, transform = catalog.contract(model), catalog.transforms.get(model)
         concrete = catalog.version(model, version=model_version(contract, version))
-        decode = partial(read_items, contract, transform, _content(call))
-        inputs, many = await self._edge.decoded(deadline, decode)
+        reading = read_items(contract, transform, _content(call), self._edge.decoding)
+        inputs, many = await self._edge.by(deadline, reading, "the payload was decoded")
         request = InferRequest(
             model=model,
             inputs=inputs,

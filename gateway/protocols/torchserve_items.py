@@ -8,6 +8,7 @@ it means to TorchServe's own image handlers: a file, or JSON that holds a base64
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody
 from gateway.inference import InferResponse, Tensor, split_bytes
+from gateway.protocols.edge import in_thread
 from gateway.protocols.oip_json import parse_json, shape_of, tensor_from_json
 from gateway.transforms import Transform
 
@@ -41,7 +43,7 @@ def pass_through(fields: Mapping[str, bytes]) -> tuple[Tensor, ...]:
 
 
 async def read_items(
-    contract: Contract, transform: Transform | None, content: Any
+    contract: Contract, transform: Transform | None, content: Any, turn: asyncio.Semaphore
 ) -> tuple[tuple[Tensor, ...], bool]:
     """The inputs of one request.
 
@@ -49,6 +51,7 @@ async def read_items(
         contract: the model's.
         transform: the model's, if it takes files.
         content: a file's bytes (for a model without a transform: JSON's), or parsed JSON.
+        turn: the edge's, to decode a file.
 
     Returns:
         The inputs with the batch axis, and whether they are `instances`.
@@ -60,13 +63,14 @@ async def read_items(
     if isinstance(content, bytes) and transform is None:
         content = parse_json(content)
     if not isinstance(content, dict) or "instances" not in content:
-        return _join(contract, [await _item(contract, transform, content)]), False
+        return _join(contract, [await _item(contract, transform, content, turn)]), False
     instances = content["instances"]
     limit = max(contract.max_batch_size, 1)
     if not isinstance(instances, list) or not 1 <= len(instances) <= limit:
         got = f"{len(instances)} items" if isinstance(instances, list) else "something else"
         raise MalformedBody(f"'instances': expected a list of 1 to {limit} items, got {got}")
-    return _join(contract, [await _item(contract, transform, instance) for instance in instances]), True
+    items = [await _item(contract, transform, instance, turn) for instance in instances]
+    return _join(contract, items), True
 
 
 def write_answer(
@@ -83,7 +87,9 @@ def write_answer(
     return orjson.dumps({"predictions": answers} if many else answers[0], option=orjson.OPT_INDENT_2)
 
 
-async def _item(contract: Contract, transform: Transform | None, content: Any) -> Item:
+async def _item(
+    contract: Contract, transform: Transform | None, content: Any, turn: asyncio.Semaphore
+) -> Item:
     """One item, from a file's bytes or from what JSON has in its place."""
     inputs = [spec.name for spec in contract.inputs]
     if isinstance(content, dict) and not content.keys() & set(inputs):
@@ -91,7 +97,7 @@ async def _item(contract: Contract, transform: Transform | None, content: Any) -
     if isinstance(content, str):
         content = _decoded(content)
     if isinstance(content, bytes):
-        return await _from_file(contract, transform, content)
+        return await _from_file(contract, transform, content, turn)
     if isinstance(content, list) and len(inputs) == 1:
         content = {inputs[0]: content}
     if not isinstance(content, dict):
@@ -105,12 +111,14 @@ async def _item(contract: Contract, transform: Transform | None, content: Any) -
     return item
 
 
-async def _from_file(contract: Contract, transform: Transform | None, file: bytes) -> Item:
+async def _from_file(
+    contract: Contract, transform: Transform | None, file: bytes, turn: asyncio.Semaphore
+) -> Item:
     if transform is None:
         raise MalformedBody(f"model '{contract.name}' takes no files: expected numbers for its inputs")
     try:
         # Decoding a picture takes milliseconds, in which the event loop would answer nobody else.
-        values = await asyncio.to_thread(transform.to_inputs, file)
+        values = await in_thread(turn, partial(transform.to_inputs, file))
     except ValueError as error:
         raise MalformedBody(str(error)) from error
     return {

@@ -84,17 +84,23 @@ class SingleFlight:
         # and so runs to the latest of its waiters.
         task = asyncio.create_task(self._fly(replace(request, deadline=math.inf, id="")))
         flight = self._flights[request.key] = _Flight(task)
-        task.add_done_callback(lambda _: self._end(request.key, flight))
+        task.add_done_callback(lambda task: self._landed(request.key, flight, task))
         return flight
 
     async def _fly(self, request: InferRequest) -> InferResponse:
         return await self._call_next(request)
 
+    def _landed(self, key: bytes, flight: _Flight, task: asyncio.Task[InferResponse]) -> None:
+        """End a flight that failed. An answer may be joined until its last waiter has taken it.
+
+        The memory tier has the answer only once a waiter has come back through it. Whoever comes before that
+        would find it neither there nor here, and cost another inference.
+        """
+        if task.cancelled() or task.exception() is not None or not flight.waiters:
+            self._end(key, flight)
+
     def _end(self, key: bytes, flight: _Flight) -> None:
         """Let nobody join any more, and stop what nobody waits for."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if not flight.task.done():
-            flight.task.cancel()
-        elif not flight.task.cancelled():
-            flight.task.exception()  # seen, also when every waiter had left before
+        flight.task.cancel()  # of one that is done, nothing

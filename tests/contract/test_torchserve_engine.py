@@ -20,13 +20,13 @@ from gateway.contract import Contract
 from gateway.errors import (
     EndpointBusy,
     EndpointFailed,
-    EndpointUnreachable,
     RejectedByBackend,
     VersionNotFound,
 )
 from gateway.inference import InferRequest, InferResponse, Tensor, split_bytes
 from services.launch import Running, free_port
 from services.torchserve.run import Ports, launch
+from tests.serving import until_unreachable
 
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venvs" / "torchserve"
@@ -303,8 +303,7 @@ async def test_a_killed_server_fails_what_is_in_flight_and_is_unreachable_until_
         engine.server.kill()
         with pytest.raises(EndpointFailed):
             await asked
-        with pytest.raises(EndpointUnreachable):
-            await backend(own(b"abc"))
+        await until_unreachable(backend, own(b"abc"))
         assert not await backend.is_ready("own", "", "")
     with Running(engine.launch):
         await until_ready(backend, "own", "", "")

@@ -18,11 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.backends.open_inference import OpenInference
 from gateway.contract import Contract
-from gateway.errors import EndpointFailed, EndpointUnreachable, RejectedByBackend
+from gateway.errors import EndpointFailed, RejectedByBackend
 from gateway.inference import InferRequest, InferResponse, Tensor
 from services.launch import Launch, Running, free_port
 from services.tensorrt import repository
 from services.tensorrt.run import launch
+from tests.serving import until_unreachable
 
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venvs" / "triton"
@@ -282,8 +283,7 @@ async def test_a_killed_server_fails_what_is_in_flight_and_is_unreachable_until_
         server.kill()
         with pytest.raises(EndpointFailed):
             await asked
-        with pytest.raises(EndpointUnreachable):
-            await backend(lookup(index))
+        await until_unreachable(backend, lookup(index))
         assert not await backend.is_ready("lookup", "1", "fp32")
     with Running(engine.launch):
         await until_ready(backend)

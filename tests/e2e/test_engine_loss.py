@@ -22,6 +22,9 @@ from tests.serving import (
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 CONNECTIONS = 32
+SMALLEST_SHARE = 20
+"""Every engine serves a twentieth at least. The slowest usually serves a sixth (docs/decisions/0009-load.md);
+how much it is exactly depends on what else the machine does."""
 
 
 def _kill(pid: int) -> Callable[[], Awaitable[None]]:
@@ -72,7 +75,7 @@ def _check_all_served(outcome: Outcome, gateway: StartedGateway) -> None:
     assert outcome.failed == {}
     total = sum(outcome.backends.values())
     for backend in ("torchserve", "triton", "tfserving"):
-        assert outcome.backends.get(backend, 0) >= total / 10, outcome.backends
+        assert outcome.backends.get(backend, 0) >= total / SMALLEST_SHARE, outcome.backends
     for backend, answers in outcome.backends.items():
         assert (
             gateway.metric("gateway_attempt_duration_seconds_count", backend=backend, outcome="ok") == answers

@@ -188,6 +188,32 @@ async def test_a_server_that_hangs_is_given_up_after_the_timeout_and_then_left_a
         assert connections > tried
 
 
+async def test_only_one_request_waits_to_see_whether_a_hanging_redis_is_back() -> None:
+    connections = 0
+
+    async def accept_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    hanging = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
+    port = hanging.sockets[0].getsockname()[1]
+    async with hanging, a_tier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.05) as tier:
+        assert await tier.store.get(b"k") is None
+        tried = connections
+        tier.clock.now += 1.0
+        assert await asyncio.gather(*(tier.store.get(b"k") for _ in range(20))) == [None] * 20
+        assert connections == tried + 1
+
+
+async def test_a_redis_that_comes_back_and_refuses_a_command_is_up(tier: Tier) -> None:
+    tier.store._down_until = -1.0
+    tier.up.set(0)
+    assert await tier.store._try(tier.store._redis.execute_command, "NONSENSE") is None
+    assert (tier.is_up, tier.store._down_until) == (True, 0.0)
+
+
 async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_path: Path) -> None:
     launch = redis.launch(run_dir=tmp_path, port=free_port())
     with Running(launch) as first:

@@ -1,6 +1,7 @@
 """What every protocol needs: deadlines, readiness, and which parameters are whose."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 
 import pytest
@@ -11,6 +12,7 @@ from gateway.protocols.edge import (
     DEFAULT_TIMEOUT_SECONDS,
     Edge,
     backend_parameters,
+    in_thread,
     reply_facts,
     timeout_seconds,
 )
@@ -32,21 +34,30 @@ def test_a_model_without_a_contract_has_the_default_timeout() -> None:
     assert an_edge().deadline("raw") == 100.0 + DEFAULT_TIMEOUT_SECONDS
 
 
-async def test_payloads_are_decoded_one_a_core_and_a_turn_that_comes_too_late_is_given_up() -> None:
-    edge = fake_edge(FakeInfer(), a_contract(), decoding=asyncio.Semaphore(1))
-    is_open = asyncio.Event()
+async def test_work_in_threads_takes_turns_and_a_turn_ends_with_its_work_not_with_its_caller() -> None:
+    turn = asyncio.Semaphore(1)
+    may_end = threading.Event()
+    edge = an_edge()
 
-    async def decode() -> str:
-        await is_open.wait()
+    def work() -> str:
+        assert may_end.wait(5)
         return "done"
 
-    first = asyncio.create_task(edge.decoded(edge.clock() + 10, decode))
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded, match="the deadline passed before the payload was decoded"):
+            await edge.by(edge.clock() + 0.01, in_thread(turn, work), "the payload was decoded")
+    assert turn.locked()
+    may_end.set()
+    assert await in_thread(turn, work) == "done"
+    assert not turn.locked()
+
+
+async def test_work_that_fails_gives_its_turn_on() -> None:
+    turn = asyncio.Lock()
+    with pytest.raises(ValueError, match="invalid literal"):
+        await in_thread(turn, lambda: int("x"))
     await settle()
-    with pytest.raises(DeadlineExceeded, match="the deadline passed before the payload was decoded"):
-        await edge.decoded(edge.clock() + 0.01, decode)
-    is_open.set()
-    assert await first == "done"
-    assert await edge.decoded(edge.clock() + 10, decode) == "done"
+    assert not turn.locked()
 
 
 @pytest.mark.parametrize("ready", [True, False])

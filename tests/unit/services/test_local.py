@@ -3,14 +3,17 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.launch import Launch, LaunchError, free_port
-from services.local import table
-from services.local_processes import MARK, Server, facts, is_alive, members, stop
+from services import local
+from services.launch import Launch, LaunchError, Running, free_port
+from services.local import down, table
+from services.local_processes import MARK, NotStopped, Server, facts, is_alive, members, stop
 from services.local_record import Part, Record, forget, load
 from services.local_stacks import Stack
 from services.local_up import GATEWAY, Bringing, StackError, check_ports
@@ -82,6 +85,38 @@ def test_what_a_killed_server_left_behind_is_stopped(bringing: Bringing, tmp_pat
     assert len(members(part.server)) == 1
     stop(part.server)
     assert members(part.server) == []
+
+
+def test_workers_of_a_server_that_ends_before_it_is_ready_end_with_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "import os, time; os.fork() and os._exit(3); time.sleep(60)"]
+    launch = replace(_launch(tmp_path, argv=argv), is_ready=lambda: False, env={MARK: str(tmp_path)})
+    running = Running(launch)
+    with pytest.raises(LaunchError, match="sleeper ended with 3: it printed nothing"):
+        running.wait_ready()
+    give_up = time.monotonic() + 5
+    while members(Server(running.pid, 0, str(tmp_path))):
+        assert time.monotonic() < give_up
+
+
+def test_what_cannot_be_stopped_keeps_nothing_else_from_being_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[int] = []
+
+    def stop(server: Server) -> None:
+        stopped.append(server.pid)
+        if server.pid == 8:
+            raise NotStopped("still there after SIGKILL: 8")
+
+    monkeypatch.setattr(local, "stop", stop)
+    record = Record()
+    for pid in (7, 8, 9):
+        record = record.with_part(Part(str(pid), Server(pid, 0, "run")))
+    record.save(tmp_path)
+    with pytest.raises(NotStopped, match="still there after SIGKILL: 8"):
+        down(tmp_path)
+    assert stopped == [9, 8, 7]
+    assert load(tmp_path) == record
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:

@@ -224,3 +224,23 @@ async def test_nothing_is_held_once_all_flights_have_landed() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await settle()
     assert rig.infer._flights == {}
+
+
+async def test_a_flight_that_has_landed_is_joined_until_a_waiter_has_its_answer() -> None:
+    """Else whoever comes in between finds the answer neither here nor yet in memory, and pays again."""
+    rig = Rig()
+    task = await rig.ask()
+    joinable: list[bool] = []
+    rig.infer._flights[b"k"].task.add_done_callback(lambda _: joinable.append(b"k" in rig.infer._flights))
+    rig.land()
+    await task
+    assert joinable == [True]
+    assert rig.infer._flights == {}
+
+
+async def test_whoever_comes_after_a_flight_failed_starts_a_new_one() -> None:
+    rig = Rig(FakeInfer(Unavailable("nobody left"), lambda _: (SUM,)))
+    rig.land()
+    with pytest.raises(Unavailable):
+        await rig.infer(KEYED)
+    assert (await rig.infer(KEYED)).outputs == (SUM,)

@@ -1,0 +1,43 @@
+"""The body of an HTTP request, within the limit.
+
+One that is over the limit is refused at once. Its rest is the connection's to read and throw away, as it is
+for every request that is answered before its end.
+"""
+
+from collections.abc import Mapping
+
+from starlette.types import Receive
+
+from gateway.errors import BodyTooLarge, MalformedBody
+
+WHOLE_BODY = "inferway.whole_body"
+"""What a scope holds if its request's body was there, to its end, when the request started."""
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """The body as it was sent.
+
+    A caller that asked whether to send its body (RFC 9110, 10.1.1) is told to by the first look at it; so a
+    length over the limit is refused without one.
+
+    Raises:
+        BodyTooLarge: over `limit` bytes.
+        MalformedBody: the caller left in the middle.
+    """
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise BodyTooLarge(limit)
+    chunks: list[bytes] = []
+    size_bytes = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBody("the caller closed the connection before the body was complete")
+        chunk = message.get("body", b"")
+        size_bytes += len(chunk)
+        if size_bytes > limit:
+            raise BodyTooLarge(limit)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
