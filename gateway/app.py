@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from random import SystemRandom
 from typing import Self
@@ -199,10 +200,14 @@ def _http_app(edge: Edge) -> FastAPI:
     return app
 
 
-async def _no_such_route(_: Request, error: Exception) -> Response:
-    """A path or a method that no protocol has, in the form that OIP and TF Serving share."""
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    """A path or a method that no protocol has: in TorchServe's form, or in that of OIP and TF Serving."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    body: object = {"error": error.detail}
+    if request.url.path.startswith(torchserve_http.PATHS):
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        body = torchserve_http.NOT_ALLOWED if is_method else torchserve_http.NOT_FOUND
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:

@@ -98,7 +98,10 @@ async def in_thread(turn: asyncio.Lock | asyncio.Semaphore, work: Callable[[], T
     await turn.acquire()
     done = asyncio.get_running_loop().run_in_executor(None, work)
     done.add_done_callback(lambda _: turn.release())
-    return await asyncio.shield(done)
+    try:
+        return await asyncio.shield(done)
+    finally:
+        del done  # a failed one holds its exception, which holds this frame, and all that the work had made
 
 
 def backend_parameters(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:

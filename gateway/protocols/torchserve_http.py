@@ -36,6 +36,15 @@ NOT_ALLOWED = {
 }
 
 
+NOT_FOUND = {
+    "code": 404,
+    "type": "ResourceNotFoundException",
+    "message": "Requested resource is not found, please refer to API document.",
+}
+PATHS = ("/predictions", "/explanations", "/ping", "/models", "/api-description")
+"""Where these routes begin: what is asked there and is no route is refused in TorchServe's form."""
+
+
 def routes(edge: Edge) -> list[Route]:
     """Every route of the protocol."""
     torchserve = _TorchServe(edge)

@@ -43,7 +43,7 @@ def _kill_worker(torchserve: Engine) -> Callable[[], Awaitable[None]]:
 
 
 def test_engines_killed_one_after_another_cost_no_request(tmp_path: Path) -> None:
-    images = distinct_images(6000)
+    images = distinct_images(11_500)
     with (
         running_torchserve(tmp_path / "torchserve") as torchserve,
         running_triton(tmp_path / "triton") as triton,
@@ -58,9 +58,9 @@ def test_engines_killed_one_after_another_cost_no_request(tmp_path: Path) -> Non
             served = asyncio.run(drive(gateway.http, images[:1500], connections=CONNECTIONS))
             _check_all_served(served, gateway)
             events = {
-                500: _kill_worker(torchserve),
-                1500: _kill(torchserve.running.pid),
-                3000: _kill(triton.running.pid),
+                1000: _kill_worker(torchserve),
+                3500: _kill(torchserve.running.pid),
+                6500: _kill(triton.running.pid),
             }
             killed = asyncio.run(drive(gateway.http, images[1500:], connections=CONNECTIONS, events=events))
             ejections = gateway.metric("gateway_endpoint_ejections_total")

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.wrappers_pb2 import Int64Value
 from PIL import Image
 
 from services.protocol import open_inference_pb2 as oip
@@ -109,9 +110,10 @@ def tfs_grpc(
     return tfs.PredictRequest(model_spec=model, inputs={name: tensor}).SerializeToString()
 
 
-def ts_grpc(file: bytes, model: str = "cnn_mnist") -> bytes:
+def ts_grpc(file: bytes, model: str = "cnn_mnist", version: str = "") -> bytes:
     """A PredictionsRequest."""
-    return ts.PredictionsRequest(model_name=model, input={"data": file}).SerializeToString()
+    asked = ts.PredictionsRequest(model_name=model, model_version=version, input={"data": file})
+    return asked.SerializeToString()
 
 
 def rows(value: Any) -> bytes:
@@ -167,6 +169,13 @@ WRONG: dict[str, Http | Grpc] = {
         SHAPE,
         {"Content-Type": "application/json"},
     ),
+    "ts_http-batch": Http(
+        FILES,
+        json.dumps({"instances": [{"image": nested(28, 28, 1)}] * 65}).encode(),
+        400,
+        ("'instances'", "expected a list of 1 to 64 items", "got 65 items"),
+        {"Content-Type": "application/json"},
+    ),
     "ts_http-not_json": Http(FILES, b"{", 400, ("not JSON",), {"Content-Type": "application/json"}),
     "ts_http-model": Http("/predictions/nope", b"", 404, ("nope",)),
     "ts_http-version": Http(f"{FILES}/9", picture(28), 404, ("version '9'",)),
@@ -185,6 +194,7 @@ WRONG: dict[str, Http | Grpc] = {
     "tfs_grpc-batch": Grpc(TFS, tfs_grpc(shape=(65, 28, 28, 1)), "INVALID_ARGUMENT", BATCH),
     "tfs_grpc-garbage": Grpc(TFS, b"\xff\xfe", "INVALID_ARGUMENT", ("no PredictRequest",)),
     "tfs_grpc-model": Grpc(TFS, tfs_grpc(spec={"name": "nope"}), "NOT_FOUND", ("nope",)),
+    "tfs_grpc-version": Grpc(TFS, tfs_grpc(spec={"version": Int64Value(value=9)}), "NOT_FOUND", ("9",)),
     "tfs_grpc-label": Grpc(
         TFS, tfs_grpc(spec={"version_label": "nope"}), "INVALID_ARGUMENT", ("label: nope",)
     ),
@@ -192,6 +202,7 @@ WRONG: dict[str, Http | Grpc] = {
     "ts_grpc-image_bomb": Grpc(TS, ts_grpc(picture(5000)), "INVALID_ARGUMENT", ("at most 16777216 pixels",)),
     "ts_grpc-garbage": Grpc(TS, b"\xff\xfe", "INVALID_ARGUMENT", ("no PredictionsRequest",)),
     "ts_grpc-model": Grpc(TS, ts_grpc(b"", "nope"), "NOT_FOUND", ("nope",)),
+    "ts_grpc-version": Grpc(TS, ts_grpc(picture(28), version="9"), "NOT_FOUND", ("version '9'",)),
 }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -38,3 +39,24 @@ async def test_health_can_be_asked_of_every_service(service: str) -> None:
         reply = await check(HealthCheckRequest(service=service))
     await server.stop(None)
     assert reply.status == HealthCheckResponse.NOT_SERVING  # nothing is started
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/predictions/cnn_mnist", 405, "MethodNotAllowedException"),
+        ("DELETE", "/ping", 405, "MethodNotAllowedException"),
+        ("GET", "/models/cnn_mnist/1/more/yet", 404, "ResourceNotFoundException"),
+        ("POST", "/v2/health/live", 405, "Method Not Allowed"),
+        ("GET", "/v3/nothing", 404, "Not Found"),
+    ],
+)
+async def test_what_is_no_route_is_refused_in_the_form_of_its_protocol(
+    method: str, path: str, status: int, said: str
+) -> None:
+    gateway = build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    transport = httpx.ASGITransport(gateway.http)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        reply = await client.request(method, path)
+    body = reply.json()
+    assert (reply.status_code, body.get("type", body.get("error"))) == (status, said)

@@ -19,9 +19,10 @@ from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer, chain
-from gateway.errors import EndpointFailed, InferwayError, RejectedByBackend
+from gateway.errors import EndpointFailed, InferwayError, MalformedBody, RejectedByBackend
 from gateway.inference import InferRequest, PoolKey
 from gateway.metrics import Metrics
+from gateway.protocols.edge import in_thread
 from gateway.stages.retry import Retry
 from gateway.stages.single_flight import SingleFlight
 from tests.fakes import FakeInfer, a_contract, a_request
@@ -96,3 +97,23 @@ async def test_a_failed_requests_tensors_are_gone_with_its_error(
         await asyncio.sleep(0.01)
         del request
     assert [each for each in found if isinstance(each, InferRequest)] == []
+
+
+class Expanded:
+    """Stands for the 64 MiB that work in a thread had made when it failed."""
+
+
+async def test_what_work_in_a_thread_had_made_is_gone_with_its_error() -> None:
+    def work() -> None:
+        made = Expanded()
+        raise MalformedBody(f"of no use: {type(made).__name__}")
+
+    with uncollected() as found:
+        try:
+            await in_thread(asyncio.Semaphore(1), work)
+        except MalformedBody:
+            pass
+        else:
+            raise AssertionError("it was to fail")
+        await asyncio.sleep(0.01)
+    assert [each for each in found if isinstance(each, Expanded)] == []
