@@ -2,9 +2,8 @@
 
 `make bench` starts a real Triton, a real Redis and gateways on free ports, sends the same requests over every
 path, and reads each server process's own CPU time (user and system, all threads) from /proc before and after.
-The client is another process and does not count; neither do Triton and Redis. In the same run two references
-show what the pieces below the gateway cost: a bare ASGI app under uvicorn and a bare grpc.aio service, which
-answer as many bytes and do nothing else.
+The client is another process and does not count; neither do Triton and Redis. In turn with each round the
+same requests go to the bare servers of `bare_server.py`, which show what the libraries below us cost.
 """
 
 import argparse
@@ -27,7 +26,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from services.launch import Launch, Running, free_port
+from loadtests import bare_server as bare
+from services.launch import Running, free_port
 from services.protocol import open_inference_pb2 as oip
 from tests.load import binary_request, distinct_images, read_reply
 from tests.serving import MODEL, ROOT, running_gateway, running_redis, running_triton
@@ -36,7 +36,6 @@ CONNECTIONS = 8
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: made by `make bench` -->", "<!-- end of figures -->"
-INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 Send = Callable[[str, Sequence[bytes]], Coroutine[Any, Any, None]]
 Encode = Callable[[NDArray[np.float32]], bytes]
@@ -77,7 +76,7 @@ async def send_grpc(address: str, requests: Sequence[bytes]) -> None:
     """Serialised messages over one channel, `CONNECTIONS` in flight; each must be answered OK."""
     todo = iter(requests)
     async with grpc.aio.insecure_channel(address) as channel:
-        infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFER)
+        infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(bare.INFER)
 
         async def work() -> None:
             for request in todo:
@@ -94,49 +93,75 @@ PROTOCOLS: dict[str, tuple[Encode, Send]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """CPU microseconds a request: the median of the rounds, and their ends."""
+class Server:
+    """A process that is measured: its id, and host:port of its two listeners."""
 
-    median: float
-    low: float
-    high: float
+    pid: int
+    http: str
+    grpc: str
+
+    def address(self, protocol: str) -> str:
+        """Where it takes this protocol."""
+        return self.grpc if protocol == "gRPC" else self.http
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Of one path: CPU microseconds a request in each round, and the bare server's in the round beside it."""
+
+    cpu_us: list[float]
+    bare_us: list[float]
 
     def __str__(self) -> str:
-        return f"{self.median:.0f} ({self.low:.0f}-{self.high:.0f})"
+        ratio = statistics.median(cpu / bare for cpu, bare in zip(self.cpu_us, self.bare_us, strict=True))
+        median, low, high = statistics.median(self.cpu_us), min(self.cpu_us), max(self.cpu_us)
+        return f"{median:.0f} ({low:.0f}-{high:.0f}), {ratio:.1f}x"
 
 
 class Bench:
     """Sends and measures.
 
     Args:
+        bare: the reference.
         requests: how many a round.
         rounds: how many rounds a figure.
     """
 
-    def __init__(self, requests: int, rounds: int) -> None:
+    def __init__(self, bare: Server, requests: int, rounds: int) -> None:
+        self._bare = bare
         self._requests = requests
         self._rounds = rounds
         self._seed = 0
 
-    def images(self) -> NDArray[np.float32]:
+    def figure(self, name: str, server: Server, protocol: str, *, distinct: bool) -> Figure:
+        """The figure of one path; a first round of each, not counted, warms it (and fills its cache).
+
+        The bare server is measured in turn with the gateway, since the machine's speed drifts.
+        """
+        encode = PROTOCOLS[protocol][0]
+        requests = [encode(image) for image in self._images()]
+        for warmed in (self._bare, server):
+            self._round(warmed, protocol, requests)
+        figure = Figure([], [])
+        for _ in range(self._rounds):
+            if distinct:
+                requests = [encode(image) for image in self._images()]
+            figure.bare_us.append(self._round(self._bare, protocol, requests))
+            figure.cpu_us.append(self._round(server, protocol, requests))
+            cpu_us, bare_us = figure.cpu_us[-1], figure.bare_us[-1]
+            sys.stderr.write(f"{name}, {protocol}: {cpu_us:.0f} us CPU a request, bare {bare_us:.0f}\n")
+        return figure
+
+    def _images(self) -> NDArray[np.float32]:
         """One round's images, never seen before."""
         self._seed += 1
         return distinct_images(self._requests, self._seed)
 
-    def measure(self, name: str, pid: int, address: str, protocol: str, *, distinct: bool) -> Figure:
-        """The figure of one path; a first round, not counted, warms it (and fills its cache)."""
-        encode, send = PROTOCOLS[protocol]
-        images = self.images()
-        asyncio.run(send(address, [encode(image) for image in images]))
-        figures = []
-        for _ in range(self._rounds):
-            requests = [encode(image) for image in (self.images() if distinct else images)]
-            before, started = cpu_seconds(pid), time.monotonic()
-            asyncio.run(send(address, requests))
-            figures.append((cpu_seconds(pid) - before) / len(requests) * 1e6)
-            rate = len(requests) / (time.monotonic() - started)
-            sys.stderr.write(f"{name}, {protocol}: {figures[-1]:.0f} us CPU a request, {rate:.0f} req/s\n")
-        return Figure(statistics.median(figures), min(figures), max(figures))
+    def _round(self, server: Server, protocol: str, requests: Sequence[bytes]) -> float:
+        """CPU microseconds that the server spent on each of these."""
+        before = cpu_seconds(server.pid)
+        asyncio.run(PROTOCOLS[protocol][1](server.address(protocol), requests))
+        return (cpu_seconds(server.pid) - before) / len(requests) * 1e6
 
 
 def cpu_seconds(pid: int) -> float:
@@ -145,101 +170,41 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-async def reference_app(_scope: Any, receive: Any, send: Any) -> None:
-    """The bare ASGI app: reads the body, answers as many bytes as a digit's answer has."""
-    while (await receive()).get("more_body"):
-        pass
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"150")]})
-    await send({"type": "http.response.body", "body": bytes(150)})
-
-
-async def serve_reference(http_port: int, grpc_port: int) -> None:
-    """Both bare servers in one process, until it is killed."""
-    import uvicorn  # noqa: PLC0415 - only the reference process needs it
-
-    async def answer(_request: bytes, _context: object) -> bytes:
-        return bytes(150)
-
-    server = grpc.aio.server()
-    service, _, method = INFER[1:].partition("/")
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        method: grpc.unary_unary_rpc_method_handler(answer)
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    server.add_insecure_port(f"127.0.0.1:{grpc_port}")
-    await server.start()
-    config = uvicorn.Config(
-        reference_app, port=http_port, lifespan="off", access_log=False, log_level="error"
-    )
-    await uvicorn.Server(config).serve()
-
-
-def measure_all(bench: Bench, folder: Path) -> dict[str, dict[str, Figure]]:
+def measure_all(folder: Path, requests: int, rounds: int) -> dict[str, dict[str, Figure]]:
     """Every path: source of the answer, then protocol."""
     figures: dict[str, dict[str, Figure]] = {}
     http_port, grpc_port = free_port(), free_port()
-    reference = Launch(
-        name="reference",
-        argv=[sys.executable, "-m", "loadtests.cost", "--reference", str(http_port), str(grpc_port)],
-        is_ready=lambda: _listens(http_port),
-        log=folder / "reference.log",
-        cwd=ROOT,
-    )
-    with Running(reference) as bare:
-        figures["bare server"] = {
-            protocol: bench.measure(
-                "bare server",
-                bare.pid,
-                f"127.0.0.1:{grpc_port if protocol == 'gRPC' else http_port}",
-                protocol,
-                distinct=False,
-            )
-            for protocol in PROTOCOLS
-        }
-    with running_triton(folder / "triton") as triton, running_redis(folder / "redis") as (_, redis_port):
-        redis = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}}
-        paths = {
-            "memory hit": ({}, False),
-            "Redis hit": ({**redis, "memory_bytes": 0}, False),
-            "miss": ({}, True),
-        }
+    bare_server = bare.launch(folder=folder, root=ROOT, http_port=http_port, grpc_port=grpc_port)
+    with (
+        Running(bare_server) as running,
+        running_triton(folder / "triton") as triton,
+        running_redis(folder / "redis") as (_, redis_port),
+    ):
+        reference = Server(running.pid, f"127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}")
+        bench = Bench(reference, requests, rounds)
+        redis = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}, "memory_bytes": 0}
+        paths = {"memory hit": ({}, False), "Redis hit": (redis, False), "miss": ({}, True)}
         for name, (cache, distinct) in paths.items():
             settings = {"endpoints": {"triton": triton.endpoint}, "cache": cache}
             with running_gateway(folder / name.replace(" ", "-"), settings) as gateway:
+                server = Server(gateway.running.pid, gateway.http, gateway.grpc)
                 figures[name] = {
-                    protocol: bench.measure(
-                        name,
-                        gateway.running.pid,
-                        gateway.grpc if protocol == "gRPC" else gateway.http,
-                        protocol,
-                        distinct=distinct,
-                    )
+                    protocol: bench.figure(name, server, protocol, distinct=distinct)
                     for protocol in PROTOCOLS
                 }
     return figures
 
 
-def _listens(port: int) -> bool:
-    async def connect() -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-
-    try:
-        asyncio.run(connect())
-    except OSError:
-        return False
-    return True
-
-
 def table(figures: dict[str, dict[str, Figure]]) -> str:
-    """The figures in Markdown, with the ratio to the bare server of the same protocol."""
+    """The figures in Markdown, each with its ratio to the bare server of the same protocol."""
     lines = ["| answer from | " + " | ".join(PROTOCOLS) + " |", "|---" * (len(PROTOCOLS) + 1) + "|"]
+    bare_us = {
+        protocol: statistics.median(us for row in figures.values() for us in row[protocol].bare_us)
+        for protocol in PROTOCOLS
+    }
+    lines.append("| bare server | " + " | ".join(f"{us:.0f}" for us in bare_us.values()) + " |")
     for name, row in figures.items():
-        cells = []
-        for protocol, figure in row.items():
-            ratio = figure.median / figures["bare server"][protocol].median
-            cells.append(f"{figure}, {ratio:.1f}x")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(str(figure) for figure in row.values()) + " |")
     return "\n".join(lines)
 
 
@@ -270,13 +235,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, help="a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="of each figure; default: %(default)s")
     parser.add_argument("--no-write", action="store_true", help="print only")
-    parser.add_argument("--reference", nargs=2, type=int, metavar=("HTTP", "GRPC"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.reference:
-        asyncio.run(serve_reference(*arguments.reference))
-        return 0
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure_all(Bench(arguments.requests, arguments.rounds), Path(folder))
+        figures = measure_all(Path(folder), arguments.requests, arguments.rounds)
     text = f"{conditions(arguments.requests, arguments.rounds)}\n\n{table(figures)}\n"
     sys.stdout.write(text)
     if not arguments.no_write:
