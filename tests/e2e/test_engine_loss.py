@@ -22,9 +22,8 @@ from tests.serving import (
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 CONNECTIONS = 32
-SMALLEST_SHARE = 20
-"""Every engine serves a twentieth at least. The slowest usually serves a sixth (docs/decisions/0009-load.md);
-how much it is exactly depends on what else the machine does."""
+SMALLEST_SHARE = 0.1
+"""Of the traffic, for every engine, before any is killed (docs/decisions/0009-load.md has what is usual)."""
 
 
 def _kill(pid: int) -> Callable[[], Awaitable[None]]:
@@ -43,7 +42,7 @@ def _kill_worker(torchserve: Engine) -> Callable[[], Awaitable[None]]:
 
 
 def test_engines_killed_one_after_another_cost_no_request(tmp_path: Path) -> None:
-    images = distinct_images(11_500)
+    images = distinct_images(13_000)
     with (
         running_torchserve(tmp_path / "torchserve") as torchserve,
         running_triton(tmp_path / "triton") as triton,
@@ -55,14 +54,14 @@ def test_engines_killed_one_after_another_cost_no_request(tmp_path: Path) -> Non
             "tfserving": tfserving.endpoint,
         }
         with running_gateway(tmp_path / "gateway", {"endpoints": endpoints}) as gateway:
-            served = asyncio.run(drive(gateway.http, images[:1500], connections=CONNECTIONS))
+            served = asyncio.run(drive(gateway.http, images[:3000], connections=CONNECTIONS))
             _check_all_served(served, gateway)
             events = {
                 1000: _kill_worker(torchserve),
                 3500: _kill(torchserve.running.pid),
                 6500: _kill(triton.running.pid),
             }
-            killed = asyncio.run(drive(gateway.http, images[1500:], connections=CONNECTIONS, events=events))
+            killed = asyncio.run(drive(gateway.http, images[3000:], connections=CONNECTIONS, events=events))
             ejections = gateway.metric("gateway_endpoint_ejections_total")
             retries = gateway.metric("gateway_retries_total", result="sent")
     assert killed.failed == {}
@@ -75,7 +74,7 @@ def _check_all_served(outcome: Outcome, gateway: StartedGateway) -> None:
     assert outcome.failed == {}
     total = sum(outcome.backends.values())
     for backend in ("torchserve", "triton", "tfserving"):
-        assert outcome.backends.get(backend, 0) >= total / SMALLEST_SHARE, outcome.backends
+        assert outcome.backends.get(backend, 0) >= total * SMALLEST_SHARE, outcome.backends
     for backend, answers in outcome.backends.items():
         assert (
             gateway.metric("gateway_attempt_duration_seconds_count", backend=backend, outcome="ok") == answers
