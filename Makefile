@@ -15,8 +15,9 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 GATEWAY := .venvs/gateway/bin/python
+FACTORY := .venvs/models/bin
 DEV := .venvs/dev/bin
-ENGINES := env-torchserve env-tensorflow env-triton
+ENGINES := env-models env-torchserve env-tensorflow env-triton
 LOCUST := loadtests/locustfile.py
 PROMETHEUS := deploy/prometheus
 
@@ -27,7 +28,7 @@ help: ## This list
 # --- run
 
 .PHONY: up down status load bench
-up: env-gateway $(if $(filter full,$(STACK)),engines) ## Start the gateway with its embedded engine; STACK=full: with every engine, Redis and Prometheus
+up: $(if $(filter full,$(STACK)),engines,onnx) ## Start the gateway with its embedded engine; STACK=full: with every engine, Redis and Prometheus
 	@$(GATEWAY) -m services.local up --stack $(STACK)
 
 down: ## Stop all that `make up` started
@@ -51,6 +52,42 @@ load: env-loadtests ## Send digits to a running gateway; loadtests/README.md say
 
 bench: packages env-dev env-triton models ## Measure the gateway's CPU time a request into docs/performance.md
 	@$(DEV)/python -m loadtests.cost
+
+# --- models: MODEL names a folder of models/, ARGS are passed on
+
+.PHONY: models onnx train compress eval benchmark report
+models: env-gateway env-models env-torchserve env-tensorflow ## Export every model to each engine's native format, in build/models
+	@echo "==> models"
+	@$(GATEWAY) -m models.build
+
+# What the embedded engine needs. A variant that the gate refuses must not keep the rest from being served.
+onnx: env-gateway env-models
+	@echo "==> models"
+	@$(GATEWAY) -m models.build --form onnx || echo "going on without what could not be built (above)"
+
+train: env-models ## Train MODEL; RANKS=2: in so many processes
+	$(call has,train.py)
+	@$(FACTORY)/$(if $(RANKS),torchrun --nproc-per-node=$(RANKS),python) -m models.$(MODEL).train $(ARGS)
+
+compress: env-models ## Make MODEL's pruned checkpoint from its trained one
+	$(call has,compress.py)
+	@$(FACTORY)/python -m models.$(MODEL).compress $(ARGS)
+
+eval: env-models $(if $(filter full,$(EVAL)),models) ## Measure MODEL's variants on its test set; EVAL=full: through every engine, too
+	$(call has,model.yaml)
+	@$(FACTORY)/python -m models.evaluation.evaluate --model $(MODEL) $(ARGS)
+	@$(if $(filter full,$(EVAL)),$(GATEWAY) -m models.evaluation.engines --model $(MODEL) $(ARGS))
+
+benchmark: env-models ## Measure how fast MODEL's variants are; best on a quiet machine
+	$(call has,model.yaml)
+	@$(FACTORY)/python -m models.evaluation.benchmark --model $(MODEL) $(ARGS)
+
+report: env-models ## Write the models' reports, docs/reports
+	@$(FACTORY)/python -m models.evaluation.report $(ARGS)
+
+# $(call has,FILE): see that MODEL has it
+has = @[ -n "$(MODEL)" ] && [ -f "models/$(MODEL)/$(1)" ] || { \
+	echo "MODEL=$(MODEL) has no $(1); have it: $(patsubst models/%/$(1),%,$(wildcard models/*/$(1)))" >&2; exit 1; }
 
 # --- check
 
@@ -76,11 +113,7 @@ format: env-dev ## Format, and mend what can be mended
 
 # --- build
 
-.PHONY: models protos clean packages engines environments
-models: env-gateway env-torchserve env-tensorflow ## Export every model to each engine's native format, in build/models
-	@echo "==> models"
-	@$(GATEWAY) -m models.build
-
+.PHONY: protos clean packages engines environments
 protos: env-dev ## Generate services/protocol/*_pb2.py from the .proto files
 	@$(DEV)/python -m services.protocol.generate
 
@@ -107,7 +140,7 @@ environments:
 
 # --- environments: env-NAME makes .venvs/NAME
 
-ENVIRONMENTS := env-gateway env-dev env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests
+ENVIRONMENTS := env-gateway env-dev env-models env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests
 .PHONY: $(ENVIRONMENTS)
 $(ENVIRONMENTS): env-%: .venvs/%/.ready
 
@@ -130,8 +163,12 @@ endef
 	$(call install,-c constraints.txt -e '.[dev]')
 	@touch $@
 
-.venvs/torchserve/.ready: requirements/models.txt requirements/torchserve.txt
+.venvs/models/.ready: requirements/models.txt
 	$(call install,-r requirements/models.txt)
+	@touch $@
+
+.venvs/torchserve/.ready: requirements/torchserve.txt
+	$(call install,-r requirements/torchserve.txt)
 	@touch $@
 
 # tensorflow-serving-api asks for `tensorflow`, whose place tensorflow-cpu takes

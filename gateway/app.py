@@ -21,6 +21,7 @@ from gateway.admin import admin_app
 from gateway.backends import Backend
 from gateway.backends.onnxruntime import OnnxRuntime
 from gateway.backends.open_inference import OpenInference
+from gateway.backends.repository import check_built
 from gateway.backends.tfserving import TFServing
 from gateway.backends.torchserve import TorchServe
 from gateway.balancing.balancer import Balancer
@@ -112,22 +113,21 @@ def build(settings: Settings, root: Path) -> Gateway:
 
     Args:
         settings: checked in themselves.
-        root: what the model folders are relative to.
+        root: what the model folders and the embedded engine's repository are relative to.
 
     Raises:
-        ConfigurationError: a pool and a contract do not fit.
+        ConfigurationError: a pool and a contract do not fit, or a model was not built.
     """
     contracts = load_contracts(settings, root)
     catalog = _catalog(settings, contracts)
     metrics = Metrics(CollectorRegistry())
     backends = {
-        name: _backend(endpoint, contracts, settings.server.max_request_bytes)
+        name: _backend(endpoint, contracts, settings.server.max_request_bytes, root)
         for name, endpoint in settings.endpoints.items()
     }
-    pools = {
-        key: _balancer(key, names, backends, settings, metrics)
-        for key, names in pool_endpoints(settings, contracts).items()
-    }
+    endpoints = pool_endpoints(settings, contracts)
+    check_built(settings, contracts, endpoints, root)
+    pools = {key: _balancer(key, names, backends, settings, metrics) for key, names in endpoints.items()}
     redis = _redis(settings, metrics)
     edge = Edge(
         infer=_chain(settings, catalog, metrics, pools, redis),
@@ -219,11 +219,14 @@ def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
     )
 
 
-def _backend(settings: EndpointSettings, contracts: Mapping[str, Contract], max_bytes: int) -> Backend:
+def _backend(
+    settings: EndpointSettings, contracts: Mapping[str, Contract], max_bytes: int, root: Path
+) -> Backend:
     address = settings.address or ""
     match settings.backend:
         case "onnxruntime":
-            return OnnxRuntime(contracts, threads=settings.threads)
+            repository = root / (settings.repository or "")
+            return OnnxRuntime(contracts, repository=repository, threads=settings.threads)
         case "triton":
             return OpenInference(address, contracts=contracts, max_request_bytes=max_bytes)
         case "tfserving":
@@ -276,7 +279,7 @@ def _redis(settings: Settings, metrics: Metrics) -> RedisStore | None:
 def _is_ready(catalog: Catalog, pools: Mapping[PoolKey, Balancer], model: str, version: str) -> bool:
     """Whether the default variant of a model's version has an endpoint that takes traffic."""
     contract = catalog.contracts.get(model)
-    variant = contract.versions[version].variants[0] if contract else ""
+    variant = contract.versions[version].default_variant if contract else ""
     pool = pools.get(PoolKey(model, version if contract else "", variant))
     return pool is not None and pool.is_ready()
 

@@ -61,8 +61,8 @@ class Catalog:
         Raises:
             VersionNotFound: the version has no such variant.
         """
-        variants = self.contract(model).versions[version].variants
-        concrete = variant or variants[0]
-        if concrete not in variants:
-            raise VersionNotFound(model, "variant", variant, variants)
+        spec = self.contract(model).versions[version]
+        concrete = variant or spec.default_variant
+        if concrete not in spec.variants:
+            raise VersionNotFound(model, "variant", variant, list(spec.variants))
         return concrete

@@ -5,75 +5,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from gateway.configuration import meant, misplaced
 from gateway.errors import InvalidRequest, InvalidTensor
 from gateway.inference import InferRequest, Tensor
+from gateway.specs import Name, Section, TensorSpec, Version, VersionSpec
 
-Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "BF16", "FP32", "FP64", "BYTES",
-]  # fmt: skip
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=128)]
-Version = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
-"""A version is a positive number in text: the one form that every backend can hold."""
 DIMENSION_LIMIT = 2**63
 """Every backend's messages hold a dimension as int64; JSON can spell larger ones."""
 SHOWN_RANK = 16
 """A longer shape is told by its number of dimensions: it may have as many as a body has room for."""
-
-
-class Section(BaseModel):
-    """A frozen part of a configuration file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TensorSpec(Section):
-    """One input or output.
-
-    Attributes:
-        name: the tensor's name.
-        datatype: its OIP datatype.
-        shape: its dimensions without the batch axis; -1 where any size will do.
-        labels: what each entry of the last axis means, for classifiers.
-    """
-
-    name: Name
-    datatype: Datatype
-    shape: tuple[int, ...]
-    labels: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if any(size == 0 or size < -1 for size in self.shape):
-            raise ValueError("a dimension is a positive number, or -1 where any size will do")
-        if self.labels and (not self.shape or self.shape[-1] != len(self.labels)):
-            raise ValueError(f"{len(self.labels)} labels do not fit the last dimension of {list(self.shape)}")
-        return self
-
-
-class VersionSpec(Section):
-    """One version: the weights that it stands for, and the variants built from them.
-
-    Attributes:
-        weights: the checkpoint, relative to the model's folder.
-        sha256: of that file; part of the build digest, so that new weights never meet an old cache.
-        variants: published variants; the first is the default.
-        onnx: the ONNX file of each variant, relative to the model's folder.
-    """
-
-    weights: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    variants: Annotated[tuple[Name, ...], Field(min_length=1)]
-    onnx: Mapping[str, str] = {}
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if unknown := sorted(set(self.onnx) - set(self.variants)):
-            raise ValueError(f"onnx names variants that are not published: {', '.join(unknown)}")
-        return self
+FLOORS = ("accuracy", "r2", "agreement", "largest_loss")
+"""The metrics that a floor may be for, and the largest loss of any of them against fp32."""
 
 
 class CachePolicy(Section):
@@ -88,6 +32,8 @@ class Contract(Section):
 
     name: Name
     description: str = ""
+    task: Literal["classification", "regression"] = "classification"
+    payload: Literal["file", "text", "json"] = "file"
     max_batch_size: Annotated[int, Field(ge=0)] = 0
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
@@ -112,6 +58,9 @@ class Contract(Section):
         for place, version in named.items():
             if version not in self.versions:
                 raise misplaced(f"there is no version '{version}'; {meant(version, self.versions)}", *place)
+        for floor in self.floors:
+            if floor not in FLOORS:
+                raise misplaced(f"there is no such floor; {meant(floor, FLOORS)}", "floors", floor)
         for tensors in (self.inputs, self.outputs):
             if len({spec.name for spec in tensors}) < len(tensors):
                 raise ValueError("two tensors have the same name")
@@ -124,7 +73,7 @@ class Contract(Section):
     def build_digest(self, version: str, variant: str) -> bytes:
         """16 bytes that change when weights, contract or variant do, and are equal across engines."""
         inputs, outputs = ([spec.model_dump() for spec in specs] for specs in (self.inputs, self.outputs))
-        weights = self.versions[version].sha256
+        weights = self.versions[version].variants[variant].sha256
         text = repr((self.name, self.max_batch_size, inputs, outputs, version, variant, weights))
         return blake3(text.encode()).digest(16)
 
@@ -178,6 +127,11 @@ class Contract(Section):
         ):
             got = f"shape {list(shape)}" if len(shape) <= SHOWN_RANK else f"{len(shape)} dimensions"
             raise InvalidTensor(name, expected=f"shape {list(expected)}", got=got)
+        if spec.padded:
+            axis = spec.padded.axis + len(expected) - len(spec.shape)
+            if not 1 <= shape[axis] <= spec.padded.maximum:
+                most = f"1 to {spec.padded.maximum} along axis {axis}"
+                raise InvalidTensor(name, expected=most, got=f"shape {list(shape)}")
         if self.max_batch_size and not 1 <= shape[0] <= self.max_batch_size:
             raise InvalidTensor(
                 name, expected=f"a batch of 1 to {self.max_batch_size}", got=f"a batch of {shape[0]}"

@@ -1,7 +1,7 @@
 """Reads `inferway.yaml` and the `model.yaml` of every model folder that it names."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,15 @@ def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
             raise ConfigurationError(f"{place}: {path}: cannot be read: there is no such file")
         source = read(path)
         contract = source.checked(Contract)
-        for keys, file in _files(contract):
-            if not (folder / file).is_file():
-                head = f"{source.where(keys)}: {'.'.join(keys)}"
-                raise ConfigurationError(f"{head}: there is no file {folder / file}")
+        example = folder / contract.example
+        if contract.example and not example.is_file():
+            raise ConfigurationError(f"{source.where(['example'])}: example: there is no file {example}")
         if contract.name in contracts:
             other = contracts[contract.name].folder
             raise ConfigurationError(f"{path}:1: model '{contract.name}' is in {other} too")
         contract._folder = folder  # noqa: SLF001 - where it was read from is no part of the file
         contracts[contract.name] = contract
     return contracts
-
-
-def _files(contract: Contract) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The files that the gateway reads from a model's folder, each with the place that names it."""
-    if contract.example:
-        yield ("example",), contract.example
-    for version, spec in contract.versions.items():
-        for variant, file in spec.onnx.items():
-            yield ("versions", version, "onnx", variant), file
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from gateway.settings import Settings
 
 
 def pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dict[PoolKey, tuple[str, ...]]:
-    """The names of the endpoints of every pool.
+    """The names of the endpoints of every pool: of those in it that publish the variant.
 
     Raises:
         ConfigurationError: a pool of a model, version or variant that there is not, two pools of the same, or
@@ -22,10 +22,16 @@ def pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dic
                 mend = "name all of its endpoints in one"
                 place = settings.where("pools", index)
                 raise ConfigurationError(f"{place}: {_shown(key)} is in a pool above; {mend}")
-            pools[key] = pool.endpoints
+            unpublished = contracts[key.model].versions[key.version].variants[key.variant].unpublished
+            names = tuple(n for n in pool.endpoints if settings.endpoints[n].backend not in unpublished)
+            if names:
+                pools[key] = names
+            elif pool.variant:
+                place = settings.where("pools", index, "endpoints")
+                raise ConfigurationError(f"{place}: none of them publishes {_shown(key)}")
     for index, (name, contract) in enumerate(contracts.items()):
         version = contract.default_version
-        default = PoolKey(name, version, contract.versions[version].variants[0])
+        default = PoolKey(name, version, contract.versions[version].default_variant)
         if default not in pools:
             mend = "which answers by default; add it to pools"
             raise ConfigurationError(
@@ -53,24 +59,12 @@ def _keys(settings: Settings, index: int, contracts: Mapping[str, Contract]) -> 
             place = settings.where("pools", index, "versions", position)
             mend = meant(version, contract.versions)
             raise ConfigurationError(f"{place}: model '{pool.model}' has no '{version}'; {mend}")
-        if pool.variant not in spec.variants:
+        if pool.variant and pool.variant not in spec.variants:
             place = settings.where("pools", index, "variant")
             what = f"version '{version}' of model '{pool.model}' has no '{pool.variant}'"
             raise ConfigurationError(f"{place}: {what}; {meant(pool.variant, spec.variants)}")
-        key = PoolKey(pool.model, version, pool.variant)
-        if pool.variant not in spec.onnx:
-            _refuse_embedded(settings, index, key, contract)
-        yield key
-
-
-def _refuse_embedded(settings: Settings, index: int, key: PoolKey, contract: Contract) -> None:
-    """See that a pool without an ONNX file has no endpoint that needs one."""
-    for position, name in enumerate(settings.pools[index].endpoints):
-        if settings.endpoints[name].backend == "onnxruntime":
-            place = settings.where("pools", index, "endpoints", position)
-            what = f"'{name}' runs ONNX files, and {_shown(key)} has none"
-            mend = f"name it under onnx in {contract.folder / 'model.yaml'}"
-            raise ConfigurationError(f"{place}: {what}; {mend}")
+        for variant in (pool.variant,) if pool.variant else spec.variants:
+            yield PoolKey(pool.model, version, variant)
 
 
 def _shown(key: PoolKey) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from gateway.configuration import Source, meant, misplaced
-from gateway.contract import Name, Section, Version
+from gateway.specs import BackendKind, Name, Section, Version
 
 Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -128,18 +128,22 @@ class EndpointSettings(Section):
         backend: the kind of server; `onnxruntime` runs inside the gateway and has no address.
         address: its gRPC address.
         management_address: TorchServe's management gRPC address, which knows whether workers are ready.
+        repository: for `onnxruntime`: the folder of its models, relative to the file.
         threads: for `onnxruntime`: threads of one inference.
     """
 
-    backend: Literal["torchserve", "triton", "tfserving", "onnxruntime"]
+    backend: BackendKind
     address: Address | None = None
     management_address: Address | None = None
+    repository: str | None = None
     threads: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.backend == "onnxruntime") is (self.address is not None):
             raise ValueError("every backend but onnxruntime needs an address, and onnxruntime has none")
+        if (self.backend == "onnxruntime") is (self.repository is None):
+            raise ValueError("onnxruntime needs a repository, and no other backend has one")
         if (self.backend == "torchserve") is (self.management_address is None):
             raise ValueError("torchserve needs management_address, and no other backend has one")
         return self
@@ -151,13 +155,13 @@ class PoolSettings(Section):
     Attributes:
         model: the model's name.
         versions: the versions that they serve; empty means all of the model.
-        variant: the variant that they serve.
+        variant: the variant that they serve; without one, every variant, each from those that publish it.
         endpoints: names of endpoints, of any mixture of backends.
     """
 
     model: Name
     versions: tuple[Version, ...] = ()
-    variant: Name = "fp32"
+    variant: Name | None = None
     endpoints: EndpointNames
 
 

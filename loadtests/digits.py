@@ -1,6 +1,7 @@
 """The held-out digits of `cnn_mnist`, as load tests send them."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 MODEL = "cnn_mnist"
 CLASSES = 10
-HELD_OUT = Path(__file__).parents[1] / "models" / MODEL / "heldout_1000.npz"
+HELD_OUT = Path(__file__).parents[1] / "models" / MODEL / "examples.zip"
 FAINT = 32
 """Gray values below this in a corner do not change which digit it is."""
 
@@ -22,13 +23,13 @@ class Digits:
 
     Args:
         distinct: make each one a picture that was never sent, by a faint trace in its first row, so that no
-            cache knows the answer; else the 1,000 digits come again and again.
+            cache knows the answer; else the 500 digits come again and again.
         seed: of the lot.
     """
 
     def __init__(self, *, distinct: bool, seed: int | None = None) -> None:
-        with np.load(HELD_OUT) as data:
-            self._images: Picture = data["images"]
+        with zipfile.ZipFile(HELD_OUT) as held:
+            self._images = [np.asarray(Image.open(held.open(name))) for name in held.namelist()]
         self._distinct = distinct
         self._rng = np.random.default_rng(seed)
 

@@ -1,76 +1,103 @@
-"""Builds every model for every engine that has a native format of its own.
+"""Builds every model for every engine: export, judge, compare, publish.
 
-    OUT/torchserve/cnn_mnist.mar     TorchScript, the handler and the contract
-    OUT/tfserving/cnn_mnist/1/       a SavedModel; OUT/tfserving/models.config names them all
-    OUT/triton/cnn_mnist/            a model repository for a machine without a GPU
+    OUT/onnx/            the embedded engine's repository, and what all others are compared with
+    OUT/onnx-tensorrt/   int8 networks in the form that TensorRT reads, for a machine with a GPU
+    OUT/torchserve/      .mar files
+    OUT/tfserving/       SavedModels and LiteRT models; OUT/tfserving/models.config names them all
+    OUT/triton/          a model repository for a machine without a GPU
 
-What was built from the same files before is left as it is; what no contract asks for any more is removed.
+A variant that misses its floor, or a form that does not answer as ONNX does, is refused: it is not there
+afterwards, and neither is what is made from it. What was built from the same files is left as it is; what
+could not be built anew for another reason keeps its last build; what no contract asks for any more is
+removed.
 """
 
 import argparse
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from models.artifacts import MODELS, ROOT, Artifact, BuildError, names, of_model
+from models import manifest, publishing
+from models.artifacts import MODELS, Artifact, names, of_model
+from models.gate import Refused
+from models.processes import ROOT, BuildError
 
 OUT = ROOT / "build" / "models"
-STAMPS = ".stamps"
-RECIPE = (Path(__file__), MODELS / "artifacts.py")
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("onnx",),
+    "torchserve": ("torchserve",),
+    "tfserving": ("tfserving",),
+    "triton": ("triton", "onnx-tensorrt"),
+}
+"""The folders that each choice of --form fills."""
+RECIPE = Path(publishing.__file__)
 
 
-def digest(artifact: Artifact) -> str:
+def digest(artifact: Artifact, record: Mapping[str, Any]) -> str:
     """A hash over the names and contents of what an artifact is made from, this recipe included.
 
-    Raises:
-        BuildError: one of the files cannot be read.
+    A file that is not there counts too: the ONNX of a refused version, whose folder others share.
     """
-    state = hashlib.sha256()
-    for path in (*artifact.inputs, *RECIPE):
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BuildError(f"{path} cannot be read: {error.strerror}") from error
+    state = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for path in (*artifact.inputs, RECIPE):
+        content = path.read_bytes() if path.exists() else b"absent"
         state.update(f"{path.name} {len(content)}\n".encode() + content)
     return state.hexdigest()
 
 
-def bring_up_to_date(artifact: Artifact, out: Path, *, force: bool = False) -> bool:
-    """Build one artifact unless its stamp says that nothing changed; true when it was built.
+def bring_up_to_date(
+    artifact: Artifact, out: Path, *, force: bool = False, missing: Collection[str] = ()
+) -> bool:
+    """Build one artifact unless its manifest says that nothing changed; true when it was built.
 
     It is written beside its place and moved there whole, so that a failure leaves the old one.
 
+    Args:
+        artifact: what to build.
+        out: the output folder.
+        force: build it even if nothing changed.
+        missing: paths of artifacts that could not be built.
+
     Raises:
+        Refused: it is not good enough.
         BuildError: it could not be built.
     """
-    target, stamp = out / artifact.path, out / STAMPS / artifact.path
-    wanted = digest(artifact)
-    if not force and target.exists() and stamp.is_file() and stamp.read_text() == wanted:
+    if artifact.lacks(missing):
+        raise BuildError(f"needs {' or '.join(artifact.needs)}")
+    target = out / artifact.path
+    record = artifact.record()
+    wanted = digest(artifact, record)
+    if not force and manifest.read(target).get("inputs_sha256") == wanted:
         return False
-    for folder in (target.parent, stamp.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
         fresh = Path(scratch) / target.name
-        artifact.write(fresh)
-        stamp.unlink(missing_ok=True)
+        made = {
+            "artifact": artifact.path,
+            "engine": artifact.engine,
+            "inputs_sha256": wanted,
+            **artifact.write(fresh),
+        }
+        manifest.write(fresh, {**made, "evaluation": record} if record else made)
         _remove(target)
-        fresh.replace(target)
-    stamp.write_text(wanted)
+        for path in {manifest.path_of(fresh), fresh}:
+            if path.parent == fresh.parent:  # the manifest of a folder moves with it
+                path.replace(target.parent / path.name)
     return True
 
 
 def remove_unwanted(out: Path, wanted: Collection[str]) -> None:
     """Remove what an earlier build made and no contract asks for any more, so that no engine serves it."""
-    stamps = out / STAMPS
-    for stamp in [path for path in stamps.rglob("*") if path.is_file()]:
-        path = stamp.relative_to(stamps)
-        if str(path) not in wanted:
-            _remove(out / path)
-            stamp.unlink()
+    for path in [*out.rglob(manifest.NAME), *out.rglob(f"*.{manifest.NAME}")]:
+        artifact = json.loads(path.read_text(encoding="utf-8"))["artifact"]
+        if artifact not in wanted:
+            _remove(out / artifact)
 
 
 def models_config(out: Path) -> str:
@@ -87,8 +114,19 @@ def models_config(out: Path) -> str:
     return f"model_config_list {{\n{''.join(entries)}}}\n"
 
 
+def select(artifacts: Sequence[Artifact], form: str | None) -> list[Artifact]:
+    """The artifacts of one choice of --form and what they need, in order; without one, all."""
+    if form is None:
+        return list(artifacts)
+    by_path = {artifact.path: artifact for artifact in artifacts}
+    wanted = [path for path in by_path if by_path[path].engine in FORMS[form]]
+    for path in wanted:  # grows while it is walked
+        wanted += [need for need in by_path[path].needs if need not in wanted]
+    return [artifact for artifact in artifacts if artifact.path in wanted]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build; one line for each artifact. Exit code 1 when something could not be built."""
+    """Build; one line for each artifact. Exit code 1 when something was refused or could not be built."""
     known = names(MODELS)
     parser = argparse.ArgumentParser(
         prog="python -m models.build",
@@ -98,51 +136,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model", choices=known, action="append", help="this model only; may be repeated (all)"
     )
+    parser.add_argument(
+        "--form", choices=FORMS, help="this engine's form only, and the ONNX that it needs (all)"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="the output folder (build/models)")
     parser.add_argument("--force", action="store_true", help="build also what has not changed")
     options = parser.parse_args(argv)
     out = options.out.resolve()  # the exporters run elsewhere
+    out.mkdir(parents=True, exist_ok=True)
+    artifacts: list[Artifact] = []
     failures = 0
-    wanted = set()
-    for name in options.model or known:
-        try:
-            for artifact in of_model(MODELS / name):
-                wanted.add(artifact.path)
-                failures += not _attempt(artifact, out, options.force)
-        except BuildError as error:
-            failures += 1
-            _complain(name, error)
-    if not options.model and not failures:
-        remove_unwanted(out, wanted)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
+        for name in options.model or known:
+            try:
+                artifacts += of_model(MODELS / name, out, Path(scratch))
+            except BuildError as error:
+                failures += 1
+                print(f"{name}: not built: {error}", file=sys.stderr, flush=True)
+        if not options.model and not failures:
+            remove_unwanted(out, {artifact.path for artifact in artifacts})
+        failed, refused = build_all(select(artifacts, options.form), out, force=options.force)
+        withdraw(artifacts, out, refused)
     config = out / "tfserving" / "models.config"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(models_config(out))
-    return 1 if failures else 0
+    return 1 if failures or failed else 0
+
+
+def build_all(artifacts: Sequence[Artifact], out: Path, *, force: bool) -> tuple[int, set[str]]:
+    """Build in order, a line each; how many were not built, and the paths of those that were refused."""
+    failed: set[str] = set()
+    refused: set[str] = set()
+    for i, artifact in enumerate(artifacts, 1):
+        begun = time.monotonic()
+        shown = f"[{i}/{len(artifacts)}] {artifact.path}: "
+        if sys.stdout.isatty():
+            print(shown, end="", flush=True)
+        try:
+            built = bring_up_to_date(artifact, out, force=force, missing=failed)
+            said = f"built in {time.monotonic() - begun:.1f} s" if built else "up to date"
+        except BuildError as error:
+            failed.add(artifact.path)
+            if isinstance(error, Refused) or artifact.lacks(refused):
+                refused.add(artifact.path)
+            said = f"{'refused' if artifact.path in refused else 'not built'}: {error}"
+        print(said if sys.stdout.isatty() else shown + said, flush=True)
+    return len(failed), refused
+
+
+def withdraw(artifacts: Iterable[Artifact], out: Path, refused: Collection[str]) -> None:
+    """Remove what was refused, and what needs it, whatever --form was chosen."""
+    gone = set(refused)
+    for artifact in artifacts:
+        if artifact.path in gone or artifact.lacks(gone):
+            gone.add(artifact.path)
+            _remove(out / artifact.path)
 
 
 def _remove(path: Path) -> None:
+    """Remove an artifact, its manifest with it."""
+    manifest.path_of(path).unlink(missing_ok=True)
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _attempt(artifact: Artifact, out: Path, force: bool) -> bool:
-    begun = time.monotonic()
-    try:
-        built = bring_up_to_date(artifact, out, force=force)
-    except BuildError as error:
-        _complain(artifact.path, error)
-        return False
-    print(
-        f"{artifact.path}: {f'built in {time.monotonic() - begun:.1f} s' if built else 'up to date'}",
-        flush=True,
-    )
-    return True
-
-
-def _complain(what: str, error: BuildError) -> None:
-    print(f"{what}: not built: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gateway.backends.repository import check_built
 from gateway.contract import Contract
 from gateway.loading import load_contracts, load_settings
 from gateway.pools import pool_endpoints
@@ -54,7 +55,8 @@ def describe(name: str, run: Path) -> Stack:
     configuration = ROOT / CONFIGURATIONS[name]
     settings = load_settings(configuration)
     contracts = load_contracts(settings, configuration.parent)
-    pool_endpoints(settings, contracts)  # the gateway would refuse them as well, once all engines are up
+    pools = pool_endpoints(settings, contracts)  # the gateway would refuse them as well, with all engines up
+    check_built(settings, contracts, pools, configuration.parent)
     gateway = _gateway(settings, configuration, run / "gateway")
     at = {endpoint.backend: endpoint for endpoint in settings.endpoints.values()}
     engines: dict[str, Make] = {}

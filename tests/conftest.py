@@ -4,7 +4,11 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from services.tensorrt.run import models_of
+from services.torchserve.run import archives_in
 from tests.serving import (
+    BUILT,
+    EMBEDDED,
     Engine,
     StartedGateway,
     running_gateway,
@@ -31,21 +35,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def torchserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The real TorchServe; tests that kill an engine start their own."""
-    with running_torchserve(tmp_path_factory.mktemp("torchserve")) as engine:
+    """The real TorchServe with every model; tests that kill an engine start their own."""
+    models = sorted({archive.model for archive in archives_in(BUILT / "torchserve")})
+    with running_torchserve(tmp_path_factory.mktemp("torchserve"), models) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The real Triton; tests that kill an engine start their own."""
-    with running_triton(tmp_path_factory.mktemp("triton")) as engine:
+    """The real Triton with every model; tests that kill an engine start their own."""
+    with running_triton(tmp_path_factory.mktemp("triton"), models_of(BUILT / "triton")) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def tfserving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The stand-in for TF Serving; tests that kill an engine start their own."""
+    """The stand-in for TF Serving with every model; tests that kill an engine start their own."""
     with running_tfserving(tmp_path_factory.mktemp("tfserving")) as engine:
         yield engine
 
@@ -53,6 +58,6 @@ def tfserving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def embedded_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
     """A gateway with the embedded engine."""
-    settings = {"endpoints": {"embedded": {"backend": "onnxruntime"}}}
+    settings = {"endpoints": {"embedded": EMBEDDED}}
     with running_gateway(tmp_path_factory.mktemp("gateway"), settings) as gateway:
         yield gateway

@@ -89,6 +89,11 @@ def fake_edge(infer: FakeInfer, *contracts: Contract, ready: bool = True, **attr
     )
 
 
+def a_version(*variants: str, sha256: str = "0" * 64, **more: Any) -> dict[str, Any]:
+    """A contract's version with these variants, all from one checkpoint; `more` are keys of every variant."""
+    return {"variants": {name: {"checkpoint": "w", "sha256": sha256, **more} for name in variants}}
+
+
 def fake_contract(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], **more: Any) -> Contract:
     """A contract of one version from `{"x": ("FP32", [2])}`; an output may have labels as a third item."""
 
@@ -96,8 +101,12 @@ def fake_contract(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, An
         keys = ("datatype", "shape", "labels")
         return [{"name": name, **dict(zip(keys, spec, strict=False))} for name, spec in tensors.items()]
 
-    version = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}
-    content = {"max_batch_size": 8, "default_version": "1", "versions": {"1": version}, **more}
+    content = {
+        "max_batch_size": 8,
+        "default_version": "1",
+        "versions": {"1": a_version("fp32", "int8")},
+        **more,
+    }
     return Contract.model_validate(
         {"name": name, "inputs": specs(inputs), "outputs": specs(outputs), **content}
     )
@@ -106,8 +115,8 @@ def fake_contract(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, An
 def a_contract(**changes: Any) -> Contract:
     """A small model: two versions, `1` with two variants and the label `stable`; one input, one output."""
     versions = {
-        "1": {"weights": "w1", "sha256": "1" * 64, "variants": ["fp32", "int8"]},
-        "2": {"weights": "w2", "sha256": "2" * 64, "variants": ["fp32"]},
+        "1": a_version("fp32", "int8", sha256="1" * 64),
+        "2": a_version("fp32", sha256="2" * 64),
     }
     inputs = {"values": ("INT8", [2])}
     outputs = {"sum": ("INT8", [1])}

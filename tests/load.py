@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tests.serving import MODEL, ROOT, heldout
+from tests.serving import BUILT, MODEL, heldout
 
 TOLERANCE = 1e-3
 """How far a probability may be from the reference: far below what another image's answer would be."""
@@ -42,8 +42,8 @@ def distinct_images(count: int, seed: int = 7) -> NDArray[np.float32]:
 
 
 def reference(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The right answers, FP32 [count, 10], from the committed ONNX file."""
-    path = ROOT / "models" / MODEL / "versions" / "1" / "fp32.onnx"
+    """The right answers, FP32 [count, 10], from the ONNX file that the embedded engine has."""
+    path = BUILT / "onnx" / MODEL / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     parts = [session.run(None, {"image": part})[0] for part in np.array_split(images, len(images) // 64 + 1)]
     return np.concatenate(parts)

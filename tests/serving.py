@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from gateway.backends import Backend
 from gateway.errors import EndpointFailed, EndpointUnreachable
 from gateway.inference import InferRequest
+from models import samples
+from models.cnn_mnist.transform import to_inputs
 from services import redis
 from services.launch import Launch, LaunchError, Running, free_port
 from services.tensorrt import run as triton
@@ -29,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "build" / "models"
 VENVS = ROOT / ".venvs"
 MODEL = "cnn_mnist"
+EMBEDDED = {"backend": "onnxruntime", "repository": str(BUILT / "onnx")}
+"""The endpoint of the embedded engine, with what `make models` built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ def _worker_port() -> int:
 
 
 @contextmanager
-def running_torchserve(folder: Path) -> Iterator[Engine]:
-    """The real TorchServe with what `make models` built."""
+def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterator[Engine]:
+    """The real TorchServe with what `make models` built; `models` are names of its own."""
     ports = torchserve.Ports(
         grpc=free_port(),
         management_grpc=free_port(),
@@ -90,7 +94,7 @@ def running_torchserve(folder: Path) -> Iterator[Engine]:
         worker=_worker_port(),
     )
     launch = torchserve.launch(
-        store=BUILT / "torchserve", models=[MODEL], run_dir=folder, venv=VENVS / "torchserve", ports=ports
+        store=BUILT / "torchserve", models=models, run_dir=folder, venv=VENVS / "torchserve", ports=ports
     )
     with Running(launch) as running:
         address, management = f"127.0.0.1:{ports.grpc}", f"127.0.0.1:{ports.management_grpc}"
@@ -98,12 +102,12 @@ def running_torchserve(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def running_triton(folder: Path, *, http_port: int = 0) -> Iterator[Engine]:
-    """The real Triton with what `make models` built."""
+def running_triton(folder: Path, models: Sequence[str] = (MODEL,), *, http_port: int = 0) -> Iterator[Engine]:
+    """The real Triton with what `make models` built; `models` are names of its own."""
     port = free_port()
     launch = triton.launch(
         repository=BUILT / "triton",
-        models=[MODEL],
+        models=models,
         run_dir=folder,
         http_port=http_port or free_port(),
         grpc_port=port,
@@ -116,7 +120,7 @@ def running_triton(folder: Path, *, http_port: int = 0) -> Iterator[Engine]:
 
 @contextmanager
 def running_tfserving(folder: Path) -> Iterator[Engine]:
-    """The stand-in for TF Serving with what `make models` built."""
+    """The stand-in for TF Serving with all that `make models` built."""
     port = free_port()
     launch = tfserving.launch(
         models_config=BUILT / "tfserving" / "models.config",
@@ -175,10 +179,9 @@ def answers_200(url: str) -> bool:
 
 
 def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """1,000 held-out images, FP32 [1000, 28, 28, 1], and their labels."""
-    with np.load(ROOT / "models" / MODEL / "heldout_1000.npz") as data:
-        images = (data["images"].astype(np.float32) / np.float32(255))[..., np.newaxis]
-        return images, data["labels"].astype(np.int64)
+    """The model's 500 test images, FP32 [500, 28, 28, 1], and their labels."""
+    held = samples.read(ROOT / "models" / MODEL / "examples.zip")
+    return np.stack([to_inputs(payload)["image"] for payload in held.payloads]), held.labels.astype(np.int64)
 
 
 async def until_unreachable(backend: Backend, request: InferRequest) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import structlog
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from gateway.backends.repository import onnx_file
 from gateway.contract import Contract, check_reply
 from gateway.errors import BadReply, EndpointFailed, InvalidTensor, RejectedByBackend
 from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor, split_bytes
@@ -24,12 +26,14 @@ class OnnxRuntime:
     """Answers from ONNX files, on a thread for each core.
 
     Args:
-        contracts: by model name; each version's `onnx` names the file of a variant.
+        contracts: by model name.
+        repository: the folder with the file of every variant.
         threads: threads of one inference.
     """
 
-    def __init__(self, contracts: Mapping[str, Contract], *, threads: int = 1) -> None:
+    def __init__(self, contracts: Mapping[str, Contract], *, repository: Path, threads: int = 1) -> None:
         self._contracts = contracts
+        self._repository = repository
         self._threads = threads
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
         self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
@@ -72,10 +76,8 @@ class OnnxRuntime:
         self._executor.shutdown(wait=False)
 
     def _load(self, key: PoolKey) -> bool:
-        contract = self._contracts[key.model]
-        name = contract.versions[key.version].onnx.get(key.variant)
-        path = contract.folder / name if name else None
-        if path is None or not path.exists():
+        path = onnx_file(self._repository, key)
+        if not path.exists():
             return False
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads

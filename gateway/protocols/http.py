@@ -7,6 +7,7 @@ protocols have in common is here.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from urllib.parse import parse_qs
 
 import structlog
 from starlette.routing import Route
@@ -59,6 +60,15 @@ class HttpCall:
     def header(self, name: bytes) -> str:
         """A header's value; empty when it was not sent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def variant(self) -> str:
+        """The variant that the query asks for by `?variant=`, else the header; empty when neither does."""
+        if b"variant=" in self.query:  # parsing costs, and hardly a request has a query
+            asked = parse_qs(self.query.decode("latin-1")).get("variant")
+            if asked:
+                return asked[0]
+        return self.header(b"x-inferway-variant")
 
 
 Handler = Callable[[HttpCall], Awaitable[HttpReply]]

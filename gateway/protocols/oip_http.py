@@ -121,7 +121,7 @@ class _OpenInference:
         request = InferRequest(
             model=model,
             version=version,
-            variant=str(body.parameters.get("variant", call.header(b"x-inferway-variant"))),
+            variant=str(body.parameters.get("variant", call.variant)),
             inputs=body.inputs,
             outputs=tuple(body.forms),
             parameters=backend_parameters(body.parameters),

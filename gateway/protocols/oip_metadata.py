@@ -11,8 +11,9 @@ from prometheus_client import Histogram
 
 from gateway import __version__
 from gateway.catalog import Catalog
-from gateway.contract import Contract, TensorSpec
+from gateway.contract import Contract
 from gateway.protocols.edge import Edge
+from gateway.specs import TensorSpec
 from gateway.stages.measured import OK
 
 SERVER_NAME = "inferway"

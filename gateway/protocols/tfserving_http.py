@@ -72,7 +72,7 @@ class _TFServing:
             model=model,
             version=version,
             label=label,
-            variant=call.header(b"x-inferway-variant"),
+            variant=call.variant,
             inputs=inputs,
             deadline=self._edge.deadline(model, call.timeout_seconds, arrived=call.arrived),
         )

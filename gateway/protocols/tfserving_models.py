@@ -5,9 +5,10 @@ tensorflow_serving/model_servers/{server_core,get_model_status_impl}.cc and core
 """
 
 from gateway.catalog import Catalog
-from gateway.contract import Contract, TensorSpec
+from gateway.contract import Contract
 from gateway.errors import InvalidRequest, NotFound
 from gateway.protocols.edge import Edge
+from gateway.specs import TensorSpec
 from gateway.tensor_proto import DATATYPES
 from services.protocol.tfserving_pb2 import (
     GetModelStatusResponse,

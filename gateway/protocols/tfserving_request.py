@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from gateway.contract import Contract, TensorSpec
+from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import Tensor
 from gateway.protocols.oip_fields import shown
 from gateway.protocols.oip_json import shape_of
+from gateway.specs import TensorSpec
 
 _NUMBERS: Mapping[str, tuple[str, frozenset[type]]] = MappingProxyType(
     {

@@ -112,7 +112,7 @@ class _TorchServe:
             inputs=inputs,
             deadline=deadline,
             version=concrete,
-            variant=call.header(b"x-inferway-variant"),
+            variant=call.variant,
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)

@@ -1,8 +1,9 @@
 """What TorchServe's clients send, as tensors; and tensors as the answers that they expect.
 
 TorchServe leaves a payload's meaning to each model's handler. For a model with a contract it means here what
-it means to TorchServe's own image handlers: a file, or JSON that holds a base64 file or a tensor's numbers.
-`{"instances": [...]}` is several of these, answered by `{"predictions": [...]}`.
+it means to TorchServe's own handlers: a file, a text or a JSON object (the contract's `payload` says which),
+or JSON that holds a text, a base64 file or a tensor's numbers. `{"instances": [...]}` is several of these,
+answered by `{"predictions": [...]}`.
 """
 
 import asyncio
@@ -20,10 +21,14 @@ from gateway.errors import InvalidTensor, MalformedBody
 from gateway.inference import InferResponse, Tensor, split_bytes
 from gateway.protocols.edge import in_thread
 from gateway.protocols.oip_json import parse_json, shape_of, tensor_from_json
+from gateway.specs import Padded
 from gateway.transforms import Transform
 
 PAYLOAD_FIELDS = ("data", "body")
 """Where TorchServe's own handlers look for the payload, in this order."""
+
+EXPECTED = {"file": "a file, a file in base64", "text": "a text", "json": "a JSON object"}
+"""The words of an error, by the contract's `payload`."""
 
 Item = Mapping[str, Tensor]
 """One item's inputs by name, without the batch axis."""
@@ -50,7 +55,8 @@ async def read_items(
     Args:
         contract: the model's.
         transform: the model's, if it takes files.
-        content: a file's bytes (for a model without a transform: JSON's), or parsed JSON.
+        content: the payload's bytes (for a model that takes JSON objects or has no transform: JSON's), or
+            parsed JSON.
         turn: the edge's, to decode a file.
 
     Returns:
@@ -60,7 +66,7 @@ async def read_items(
         MalformedBody: not a file that the model takes, or JSON of another form.
         InvalidTensor: numbers that do not make the tensor.
     """
-    if isinstance(content, bytes) and transform is None:
+    if isinstance(content, bytes) and (transform is None or contract.payload == "json"):
         content = parse_json(content)
     if not isinstance(content, dict) or "instances" not in content:
         return _join(contract, [await _item(contract, transform, content, turn)]), False
@@ -90,18 +96,21 @@ def write_answer(
 async def _item(
     contract: Contract, transform: Transform | None, content: Any, turn: asyncio.Semaphore
 ) -> Item:
-    """One item, from a file's bytes or from what JSON has in its place."""
+    """One item, from the payload's bytes or from what JSON has in its place."""
     inputs = [spec.name for spec in contract.inputs]
-    if isinstance(content, dict) and not content.keys() & set(inputs):
+    takes_objects = contract.payload == "json"
+    if _is_wrapped(content, inputs) and not (takes_objects and not content.keys() & set(PAYLOAD_FIELDS)):
         content = payload(content)
+    if takes_objects and _is_wrapped(content, inputs):
+        content = orjson.dumps(content)
     if isinstance(content, str):
-        content = _decoded(content)
+        content = content.encode() if contract.payload == "text" else _decoded(content)
     if isinstance(content, bytes):
         return await _from_file(contract, transform, content, turn)
     if isinstance(content, list) and len(inputs) == 1:
         content = {inputs[0]: content}
     if not isinstance(content, dict):
-        raise MalformedBody(f"expected a file, a file in base64, or numbers for {inputs}")
+        raise MalformedBody(f"expected {EXPECTED[contract.payload]}, or numbers for {inputs}")
     item = {}
     for spec in contract.inputs:
         if spec.name in content:
@@ -137,6 +146,8 @@ def _join(contract: Contract, items: Sequence[Item]) -> tuple[Tensor, ...]:
         tensors = [item[spec.name] for item in items if spec.name in item]
         if not tensors:
             continue
+        if spec.padded:
+            tensors = _filled_up(tensors, spec.padded)
         shapes = {tensor.shape for tensor in tensors}
         if len(shapes) > 1 or len(tensors) < len(items):
             got = f"{len(tensors)} of shapes {sorted(shapes)}"
@@ -144,6 +155,25 @@ def _join(contract: Contract, items: Sequence[Item]) -> tuple[Tensor, ...]:
         data = b"".join(tensor.data for tensor in tensors)
         joined.append(Tensor(spec.name, spec.datatype, (len(tensors), *tensors[0].shape), data))
     return tuple(joined)
+
+
+def _filled_up(tensors: list[Tensor], padded: Padded) -> list[Tensor]:
+    """Items of any sizes along the padded axis, all as long as the longest of them."""
+    if any(len(tensor.shape) <= padded.axis for tensor in tensors):
+        return tensors  # of no shape that the contract has, which its check tells
+    longest = max(tensor.shape[padded.axis] for tensor in tensors)
+    filled = []
+    for tensor in tensors:
+        more = [(0, 0)] * len(tensor.shape)
+        more[padded.axis] = (0, longest - tensor.shape[padded.axis])
+        values = np.pad(tensor.numpy(), more, constant_values=padded.value)
+        filled.append(Tensor.of(tensor.name, tensor.datatype, values))
+    return filled
+
+
+def _is_wrapped(content: Any, inputs: Sequence[str]) -> bool:
+    """Whether it is an object whose keys are no inputs: one around the payload, or the payload itself."""
+    return isinstance(content, dict) and not content.keys() & set(inputs)
 
 
 def _decoded(text: str) -> bytes:

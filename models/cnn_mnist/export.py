@@ -1,122 +1,104 @@
-"""Write the network in the form that an engine loads, from one checkpoint.
+"""Write the network in the forms that the engines load; the command line is models/exporting.py's.
 
-    python -m models.cnn_mnist.export torchscript --out FILE      in .venvs/torchserve
-    python -m models.cnn_mnist.export savedmodel --out FOLDER     in .venvs/tensorflow
-    python -m models.cnn_mnist.export onnx                        in .venvs/torchserve; its file is committed
-
-Every form takes `image` float32 [N, 28, 28, 1] and answers `probabilities` float32 [N, 10], any N. The ONNX
-graph and the SavedModel are written down layer by layer, so that each can be read beside network.py and its
-exporter needs no other framework.
+SavedModel and LiteRT are written down layer by layer, so that TensorFlow's environment needs no torch.
 """
 
-import argparse
-import hashlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-WEIGHTS = Path(__file__).parent / "versions" / "1" / "weights.safetensors"
-IR_VERSION, OPSET = 8, 17  # old enough for every ONNX Runtime and TensorRT in use
+from models import exporting, samples
+from models.cnn_mnist.transform import to_inputs
+
+if TYPE_CHECKING:
+    from models.cnn_mnist.network import Network
+    from models.compression import litert
+
+MODEL = Path(__file__).parent
+
+
+def onnx(weights: Path, out: Path) -> None:
+    """Write an ONNX file."""
+    exporting.onnx(_network(weights), MODEL, out)
+
+
+def onnx_int8(weights: Path, out: Path, *, tensorrt: bool = False) -> None:
+    """Write an int8 ONNX file; softmax stays in float, so that probabilities are as fine as ever."""
+    exporting.onnx_int8(_network(weights), MODEL, out, to_inputs, tensorrt=tensorrt, exclude=["/Softmax"])
+
+
+def onnx_int8_tensorrt(weights: Path, out: Path) -> None:
+    """Write an int8 ONNX file for TensorRT."""
+    onnx_int8(weights, out, tensorrt=True)
 
 
 def torchscript(weights: Path, out: Path) -> None:
     """Write a TorchScript file."""
-    import torch
-    from safetensors.torch import load_file
-
-    from models.cnn_mnist.network import Network
-
-    network = Network().eval()
-    network.load_state_dict(load_file(weights))
-    torch.jit.script(network).save(out)
+    exporting.torchscript(_network(weights), MODEL, out)
 
 
 def savedmodel(weights: Path, out: Path) -> None:
-    """Write a SavedModel folder with the signature `serving_default`."""
+    """Write a SavedModel folder."""
     import tensorflow as tf
 
-    values = _load(weights)
-    # kernels are [filter, channel, row, column] in the checkpoint; TensorFlow has the filter last
-    kernels = [tf.constant(values[f"conv{n}.weight"].transpose(2, 3, 1, 0)) for n in (1, 2)]
-    biases = [tf.constant(values[f"conv{n}.bias"]) for n in (1, 2)]
-    # flattened channels last here and channels first there: put the dense layer's inputs in this order
-    dense = values["dense.weight"].reshape(10, 32, 5, 5).transpose(2, 3, 1, 0).reshape(800, 10)
+    logits = _logits(weights)
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        hidden = image
-        for kernel, bias in zip(kernels, biases, strict=True):
-            hidden = tf.nn.relu(tf.nn.conv2d(hidden, kernel, 1, "VALID") + bias)
-            hidden = tf.nn.max_pool2d(hidden, 2, 2, "VALID")
-        logits = tf.reshape(hidden, [-1, 800]) @ tf.constant(dense) + tf.constant(values["dense.bias"])
-        return {"probabilities": tf.nn.softmax(logits)}
+        return {"probabilities": tf.nn.softmax(logits(image, lambda _, value: value, tf.constant))}
 
-    module = tf.Module()
-    image = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="image")
-    module.serve = tf.function(serve, input_signature=[image])
-    tf.saved_model.save(module, str(out), signatures={"serving_default": module.serve})
+    exporting.savedmodel(serve, MODEL, out)
 
 
-def onnx(weights: Path, out: Path) -> None:
-    """Write an ONNX file; its metadata names the checkpoint by its hash."""
-    from onnx import TensorProto, checker, helper, numpy_helper, save
+def litert_int8(weights: Path, out: Path) -> None:
+    """Write a folder with an int8 LiteRT file, calibrated on the images that the int8 ONNX file is."""
+    from models.compression import litert
 
-    node = helper.make_node
-    nodes = [node("Transpose", ["image"], ["pooled0"], perm=[0, 3, 1, 2])]
-    for n in (1, 2):
-        layer = f"conv{n}"
-        inputs = [f"pooled{n - 1}", f"{layer}.weight", f"{layer}.bias"]
-        nodes += [
-            node("Conv", inputs, [layer], kernel_shape=[3, 3]),
-            node("Relu", [layer], [f"relu{n}"]),
-            node("MaxPool", [f"relu{n}"], [f"pooled{n}"], kernel_shape=[2, 2], strides=[2, 2]),
-        ]
-    nodes += [
-        node("Flatten", ["pooled2"], ["flat"]),
-        node("Gemm", ["flat", "dense.weight", "dense.bias"], ["logits"], transB=1),
-        node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 28, 28, 1])
-    answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10])
-    values = [numpy_helper.from_array(value, name) for name, value in sorted(_load(weights).items())]
-    graph = helper.make_graph(nodes, "cnn_mnist", [image], [answer], values)
-    opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="inferway")
-    helper.set_model_props(model, {"weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()})
-    checker.check_model(model, full_check=True)
-    save(model, out)
+    payloads = samples.read(MODEL / "calibration.zip").payloads
+    litert.write(_logits(weights), MODEL, (to_inputs(payload)["image"] for payload in payloads), out)
 
 
-EXPORTERS: Mapping[str, Callable[[Path, Path], None]] = {
-    "torchscript": torchscript,
-    "savedmodel": savedmodel,
-    "onnx": onnx,
-}
+def _network(weights: Path) -> "Network":
+    from models.cnn_mnist.network import of
+
+    return of(exporting.load(weights))
 
 
-def _load(weights: Path) -> dict[str, NDArray[np.float32]]:
+def _logits(weights: Path) -> "litert.Logits":
+    """network.py's `logits` in TensorFlow, dense layers as convolutions of all rows and columns."""
+    import tensorflow as tf
     from safetensors.numpy import load_file
 
-    values: dict[str, NDArray[np.float32]] = load_file(weights)
-    return values
+    from models.compression import litert
+
+    values = {name: value.astype(np.float32) for name, value in load_file(weights).items()}
+    # flattened channels first in the checkpoint: [hidden, channel, row, column], as a convolution's kernel is
+    values["dense1.weight"] = values["dense1.weight"].reshape(len(values["dense1.bias"]), -1, 7, 7)
+    values["dense2.weight"] = values["dense2.weight"][:, :, np.newaxis, np.newaxis]
+
+    def logits(image: tf.Tensor, activation: litert.Activation, kernel: litert.Kernel) -> tf.Tensor:
+        def convolution(hidden: tf.Tensor, name: str, padding: str) -> tf.Tensor:
+            weight = kernel(values[f"{name}.weight"].transpose(2, 3, 1, 0))  # TensorFlow has the filter last
+            return tf.nn.conv2d(hidden, weight, 1, padding) + values[f"{name}.bias"]
+
+        hidden = activation("image", image)
+        for name in ("conv1", "conv2"):
+            hidden = activation(name, tf.nn.relu(convolution(hidden, name, "SAME")))
+            hidden = tf.nn.max_pool2d(hidden, 2, 2, "VALID")
+        hidden = activation("dense1", tf.nn.relu(convolution(hidden, "dense1", "VALID")))
+        return tf.reshape(activation("dense2", convolution(hidden, "dense2", "VALID")), [-1, 10])
+
+    return logits
 
 
-def main() -> None:
-    """Export one variant of one version to one form."""
-    parser = argparse.ArgumentParser(prog="python -m models.cnn_mnist.export")
-    parser.add_argument("form", choices=list(EXPORTERS))
-    parser.add_argument("--variant", choices=["fp32"], default="fp32", help="what to build (fp32)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the checkpoint (version 1's)")
-    parser.add_argument("--out", type=Path, help="what to write (onnx: fp32.onnx beside the checkpoint)")
-    arguments = parser.parse_args()
-    out = arguments.out
-    if out is None:
-        if arguments.form != "onnx":
-            parser.error(f"{arguments.form} needs --out")
-        out = arguments.weights.with_name(f"{arguments.variant}.onnx")
-    EXPORTERS[arguments.form](arguments.weights, out)
-
+FORMS: dict[str, exporting.Form] = {
+    "onnx": onnx,
+    "onnx_int8": onnx_int8,
+    "onnx_int8_tensorrt": onnx_int8_tensorrt,
+    "torchscript": torchscript,
+    "savedmodel": savedmodel,
+    "litert_int8": litert_int8,
+}
 
 if __name__ == "__main__":
-    main()
+    exporting.main(FORMS)

@@ -17,6 +17,8 @@ from services.launch import Launch, LaunchError
 
 ROOT = Path(__file__).parents[2]
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+START_SECONDS, MODEL_SECONDS = 60.0, 10.0
+"""How long the server may take to be ready, and longer for each model, which warms up with a full batch."""
 _PROBE_SECONDS = 1.0
 
 
@@ -68,7 +70,7 @@ def launch(
         log=run_dir / "triton.log",
         env=_environment(venv, site, version),
         cwd=run_dir,
-        timeout_seconds=60.0,
+        timeout_seconds=START_SECONDS + MODEL_SECONDS * len(models),
         addresses={kind: f"{host}:{port}" for kind, port in ports.items()},
     )
 

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     flag("--load_retry_interval_micros", type=int, default=60_000_000, help="the least time between two")
     _switch(made, "--allow_version_labels_for_unavailable_models", "labels may name versions not yet loaded")
     _switch(made, "--enable_serialization_as_tensor_content", "answer in tensor_content, not typed fields")
+    _switch(made, "--prefer_tflite_model", "load a version's model.tflite in place of its saved_model.pb")
     flag("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads of one operation; 0: all")
     flag("--tensorflow_inter_op_parallelism", type=int, default=0, help="operations at a time; 0: all cores")
     flag("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1), help="calls at a time")

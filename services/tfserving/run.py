@@ -61,6 +61,7 @@ def launch(
         "--model_config_file_poll_wait_seconds=5",
         "--file_system_poll_wait_seconds=1",
         "--allow_version_labels_for_unavailable_models=true",
+        "--prefer_tflite_model=true",
         f"--tensorflow_intra_op_parallelism={THREADS}",
         f"--tensorflow_inter_op_parallelism={THREADS}",
     ]

@@ -10,16 +10,18 @@ import sys
 import threading
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from pathlib import Path
 
 import grpc
 from google.protobuf.text_format import ParseError
 
-from services.tfserving import flags
+from services.tfserving import flags, lite_model
+from services.tfserving.lite_model import LiteModel
 from services.tfserving.models_config import read_configs
 from services.tfserving.saved_model import SavedModel
 from services.tfserving.servables import Servables, ServingError
 from services.tfserving.servicers import ModelService, PredictionService
+from services.tfserving.signatures import Model
 
 log = logging.getLogger("tfserving")
 STOP_SECONDS = 2.0
@@ -30,7 +32,7 @@ SERVER_OPTIONS = (
 )
 
 
-def watch(servables: Servables[SavedModel], options: Namespace, stopped: threading.Event) -> None:
+def watch(servables: Servables[Model], options: Namespace, stopped: threading.Event) -> None:
     """Poll base paths, and the configuration where its flag says so, until stopped."""
     files, config = options.file_system_poll_wait_seconds, options.model_config_file_poll_wait_seconds
     pauses = [seconds for seconds in (files, config) if seconds]
@@ -46,18 +48,23 @@ def watch(servables: Servables[SavedModel], options: Namespace, stopped: threadi
         servables.poll()
 
 
-def build(options: Namespace) -> tuple[Servables[SavedModel], grpc.Server]:
+def build(options: Namespace) -> tuple[Servables[Model], grpc.Server]:
     """The models, loaded, and a server that is not started yet.
 
     Raises:
         ServingError, ParseError, OSError: the configuration is not good.
         RuntimeError: the port is taken.
     """
-    load = partial(
-        SavedModel,
-        intra_op_threads=options.tensorflow_intra_op_parallelism,
-        inter_op_threads=options.tensorflow_inter_op_parallelism,
-    )
+
+    def load(folder: Path) -> Model:
+        if options.prefer_tflite_model and (folder / lite_model.FILE).is_file():
+            return LiteModel(folder)
+        return SavedModel(
+            folder,
+            intra_op_threads=options.tensorflow_intra_op_parallelism,
+            inter_op_threads=options.tensorflow_inter_op_parallelism,
+        )
+
     servables = Servables(
         load,
         max_load_retries=options.max_num_load_retries,

@@ -17,8 +17,8 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from services.tfserving.models_config import parse_configs
-from services.tfserving.saved_model import DEFAULT_SIGNATURE, SavedModel, fill
 from services.tfserving.servables import Servables, ServingError
+from services.tfserving.signatures import DEFAULT_SIGNATURE, Model, fill
 from services.tfserving.versions import State
 
 METADATA_FIELD = "signature_def"
@@ -34,7 +34,7 @@ class PredictionService:
         as_content: answer in `tensor_content`.
     """
 
-    def __init__(self, servables: Servables[SavedModel], *, as_content: bool) -> None:
+    def __init__(self, servables: Servables[Model], *, as_content: bool) -> None:
         self._servables = servables
         self._as_content = as_content
 
@@ -92,7 +92,7 @@ class ModelService:
         models_root: stands for /models in the base paths of a new configuration.
     """
 
-    def __init__(self, servables: Servables[SavedModel], models_root: Path | None) -> None:
+    def __init__(self, servables: Servables[Model], models_root: Path | None) -> None:
         self._servables = servables
         self._models_root = models_root
 
@@ -158,7 +158,7 @@ def _has_spec(request: Any) -> None:
         raise ServingError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
 
 
-def _find(servables: Servables[SavedModel], spec: ModelSpec) -> tuple[int, SavedModel]:
+def _find(servables: Servables[Model], spec: ModelSpec) -> tuple[int, Model]:
     number = spec.version.value if spec.HasField("version") else None
     return servables.find(spec.name, number, spec.version_label)
 

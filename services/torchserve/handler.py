@@ -43,6 +43,10 @@ DATATYPES = {
     "FP64": np.dtype("<f8"),
 }
 """OIP datatypes that torch and numpy both have."""
+WARM_UP_SIZE = 8
+"""Of a padded axis in the warm-up, where its maximum allows."""
+WARM_UP_RUNS = 3
+"""TorchScript watches the first run and optimizes in the second; neither is to be a client's."""
 
 
 class BadItem(ValueError):
@@ -62,7 +66,7 @@ class TensorHandler:
     """One model in one worker: `initialize` once, then `handle` once a batch."""
 
     def initialize(self, context: Any) -> None:
-        """Load contract and TorchScript module, and run it once, so that a broken one fails here.
+        """Load contract and TorchScript module, and run it, so that a broken one fails here.
 
         Raises:
             ValueError: the contract asks for what this handler cannot do; the worker does not start.
@@ -80,12 +84,21 @@ class TensorHandler:
         self.device = "cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}"
         weights = folder / context.manifest["model"]["serializedFile"]
         self.module = torch.jit.load(str(weights), map_location=self.device).eval()
-        batch = (1,) if self.max_batch_size else ()
-        zeros = (
-            np.zeros((*batch, *(max(size, 1) for size in spec["shape"])), DATATYPES[spec["datatype"]])
-            for spec in self.inputs
-        )
-        self._forward([tuple(zeros)])
+        # an output's open dimension may follow the padding, and nobody could tell which part of it to cut off
+        outputs_are_fixed = all(-1 not in spec["shape"] for spec in contract["outputs"])
+        self.padded: dict[str, Mapping[str, Any]] = {
+            spec["name"]: spec["padded"] for spec in self.inputs if outputs_are_fixed and spec.get("padded")
+        }
+        zeros = tuple(map(self._zeros, self.inputs))
+        for _ in range(WARM_UP_RUNS):
+            self._forward([zeros])
+
+    def _zeros(self, spec: Mapping[str, Any]) -> np.ndarray:
+        """A small input, at batch 1: an open dimension is 1, or a few where it may be padded."""
+        shape = [max(size, 1) for size in spec["shape"]]
+        if padded := self.padded.get(spec["name"]):
+            shape[padded.get("axis", 0)] = min(WARM_UP_SIZE, padded["maximum"])
+        return np.zeros([1, *shape] if self.max_batch_size else shape, DATATYPES[spec["datatype"]])
 
     def handle(self, batch: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Answer a batch of `input` maps: one reply for each, in the same order."""
@@ -129,6 +142,9 @@ class TensorHandler:
             raise BadItem(f"tensor '{name}': expected {wanted}, got {datatype} {shape}")
         if self.max_batch_size and not 1 <= shape[0] <= self.max_batch_size:
             raise BadItem(f"tensor '{name}': expected a batch of 1 to {self.max_batch_size}, got {shape[0]}")
+        padded = spec.get("padded")
+        if padded and shape[padded.get("axis", 0) - len(spec["shape"])] > padded["maximum"]:
+            raise BadItem(f"tensor '{name}': expected at most {padded['maximum']} in a row, got {shape}")
         dtype, data = DATATYPES[datatype], parameters.get(name, b"")
         size = math.prod(shape) * dtype.itemsize
         if len(data) != size:
@@ -136,11 +152,11 @@ class TensorHandler:
         return np.frombuffer(data, dtype).reshape(shape)
 
     def _groups(self, items: Iterable[Item]) -> list[list[Item]]:
-        """Cut the batch into forward passes: equal shapes, at most `max_batch_size` rows each."""
+        """Cut the batch into forward passes: shapes that join, at most `max_batch_size` rows each."""
         groups: list[list[Item]] = []
         open_groups: dict[tuple[tuple[int, ...], ...], tuple[list[Item], int]] = {}
         for item in items:
-            shapes = tuple(tensor.shape[1:] for tensor in item.tensors)
+            shapes = tuple(map(self._joins, self.inputs, item.tensors))
             rows = len(item.tensors[0]) if self.max_batch_size else 1
             group, filled = open_groups.get(shapes, ([], 0))
             if not group or filled + rows > self.max_batch_size:
@@ -149,6 +165,13 @@ class TensorHandler:
             group.append(item)
             open_groups[shapes] = (group, filled + rows)
         return groups
+
+    def _joins(self, spec: Mapping[str, Any], tensor: np.ndarray) -> tuple[int, ...]:
+        """What two inputs need to have in common to join: the shape without the batch and the padded axis."""
+        shape = list(tensor.shape[1:])
+        if padded := self.padded.get(spec["name"]):
+            shape[padded.get("axis", 0)] = -1
+        return tuple(shape)
 
     def _answer(self, group: Sequence[Item]) -> dict[int, bytes]:
         """Run one group; after a failure each of its items alone, so that only the guilty one fails."""
@@ -162,7 +185,7 @@ class TensorHandler:
 
     def _forward(self, batch: Sequence[tuple[np.ndarray, ...]]) -> list[dict[str, np.ndarray]]:
         """Join along axis 0, run, split: the named outputs of each member of the batch."""
-        joined = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batch, strict=True)]
+        joined = list(map(self._join, self.inputs, zip(*batch, strict=True)))
         with torch.inference_mode():
             result = self.module(*(torch.tensor(tensor, device=self.device) for tensor in joined))
         results = result if isinstance(result, (tuple, list)) else (result,)
@@ -172,6 +195,24 @@ class TensorHandler:
         ends = np.cumsum([len(tensors[0]) for tensors in batch])[:-1]
         split = {name: np.split(value, ends) for name, value in named.items()}
         return [{name: parts[index] for name, parts in split.items()} for index in range(len(batch))]
+
+    def _join(self, spec: Mapping[str, Any], parts: Sequence[np.ndarray]) -> np.ndarray:
+        """One input of all members, behind each other, each filled up to the longest."""
+        if len(parts) == 1:
+            return parts[0]
+        if padded := self.padded.get(spec["name"]):
+            axis = padded.get("axis", 0) + 1
+            longest = max(part.shape[axis] for part in parts)
+            rest = [(0, 0)] * parts[0].ndim
+            parts = [
+                np.pad(
+                    part,
+                    [*rest[:axis], (0, longest - part.shape[axis]), *rest[axis + 1 :]],
+                    constant_values=padded.get("value", 0),
+                )
+                for part in parts
+            ]
+        return np.concatenate(parts)
 
     def _reply(self, item: Item, answer: Mapping[str, np.ndarray]) -> bytes:
         outputs = [

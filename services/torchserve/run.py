@@ -29,6 +29,9 @@ with its workers: after its first 1,500 requests a further one cost 555 us of CP
 ENVELOPE_BYTES = 64 * 1024
 """Room for names and headers around the tensors of a request that is just as large as allowed."""
 
+START_SECONDS, WORKER_SECONDS = 60.0, 15.0
+"""How long the server may take to be ready, and longer for each archive, whose worker imports torch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -129,6 +132,7 @@ def launch(
             "METRICS_LOCATION": str(temporary),
         },
         cwd=run_dir,
+        timeout_seconds=START_SECONDS + WORKER_SECONDS * len(archives),
         addresses={
             "grpc": f"{host}:{ports.grpc}",
             "management_grpc": f"{management_host}:{ports.management_grpc}",

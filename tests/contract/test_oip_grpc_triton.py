@@ -19,6 +19,7 @@ from services.launch import Running, free_port
 from services.tensorrt import repository
 from services.tensorrt.run import launch
 from tests.fakes import fake_edge
+from tests.serving import BUILT
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "cnn_mnist"
@@ -36,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("triton")
     started = launch(
         repository=folder / "repository",
-        models=repository.render(MODEL, "python", folder / "repository"),
+        models=repository.render(MODEL, BUILT / "onnx", "python", folder / "repository", variants=["fp32"]),
         run_dir=folder / "run",
         http_port=free_port(),
         grpc_port=free_port(),

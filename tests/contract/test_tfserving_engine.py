@@ -23,13 +23,15 @@ from services.protocol import tfserving_pb2 as pb
 from services.tfserving.run import launch
 from tests.contract.tfserving_rig import (
     MODELS_CONFIG,
+    SAVED_MODELS,
     VENV,
     WAIT_SECONDS,
     Server,
-    made_saved_models,
+    made_models,
     proto,
     spoilt,
 )
+from tests.fakes import a_version
 from tests.serving import ROOT
 
 BUILT = ROOT / "build" / "models" / "tfserving"
@@ -61,9 +63,7 @@ CONTRACT = Contract.model_validate(
             {"name": "row", "datatype": "FP32", "shape": [1]},
         ],
         "default_version": "1",
-        "versions": {
-            version: {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]} for version in ("1", "2", "3")
-        },
+        "versions": {version: a_version("fp32") for version in ("1", "2", "3")},
     }
 )
 VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -79,7 +79,7 @@ REQUEST = InferRequest("both", (VALUES, TEXT, index(0, 2)), deadline=0.0, versio
 
 @pytest.fixture(scope="session")
 def saved_models() -> Path:
-    return made_saved_models()
+    return made_models(SAVED_MODELS)
 
 
 def eventually(check: Callable[[], bool]) -> None:

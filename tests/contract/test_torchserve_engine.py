@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+import yaml
 
 from gateway.backends.torchserve import TorchServe
 from gateway.contract import Contract
@@ -54,11 +55,33 @@ class Lookup(torch.nn.Module):
 for version, scale in ((1, 0.5), (2, 2.0)):
     torch.jit.script(Lookup(scale)).save(f"lookup_v{version}.pt")
 """
-MODEL_YAML = """
+VERSION = f"{{variants: {{fp32: {{checkpoint: w, sha256: '{'0' * 64}'}}}}}}"
+MODEL_YAML = f"""
 name: lookup
 max_batch_size: 64
-inputs: [{name: index, datatype: INT64, shape: [-1]}]
-outputs: [{name: rows, datatype: FP32, shape: [-1]}, {name: total, datatype: FP32, shape: [1]}]
+inputs: [{{name: index, datatype: INT64, shape: [-1]}}]
+outputs: [{{name: rows, datatype: FP32, shape: [-1]}}, {{name: total, datatype: FP32, shape: [1]}}]
+default_version: "1"
+versions: {{"1": {VERSION}, "2": {VERSION}}}
+"""
+# Answers with the number of columns that it saw, and a sum that padding does not change.
+PADDED_NETWORK = """
+import torch
+
+class Padded(torch.nn.Module):
+    def forward(self, tokens: torch.Tensor):
+        columns = torch.full([tokens.shape[0], 1], float(tokens.shape[1]))
+        return torch.where(tokens == 7, 0, tokens).sum(dim=1, keepdim=True).float(), columns
+
+torch.jit.script(Padded()).save("padded.pt")
+"""
+PADDED_YAML = f"""
+name: padded
+max_batch_size: 64
+inputs: [{{name: tokens, datatype: INT64, shape: [-1], padded: {{value: 7, maximum: 100}}}}]
+outputs: [{{name: total, datatype: FP32, shape: [1]}}, {{name: columns, datatype: FP32, shape: [1]}}]
+default_version: "1"
+versions: {{"1": {VERSION}}}
 """
 OWN_HANDLER = """
 import time
@@ -73,24 +96,15 @@ def handle(data, context):
 OWN_CONFIG = "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 1\nmaxBatchDelay: 0\njobQueueSize: 4\n"
 
 
-def contract(name: str) -> Contract:
-    version = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}
-    return Contract.model_validate(
-        {
-            "name": name,
-            "max_batch_size": 64,
-            "inputs": [{"name": "index", "datatype": "INT64", "shape": [-1]}],
-            "outputs": [
-                {"name": "rows", "datatype": "FP32", "shape": [-1]},
-                {"name": "total", "datatype": "FP32", "shape": [1]},
-            ],
-            "default_version": "1",
-            "versions": {"1": version, "2": version},
-        }
-    )
+def contract(text: str) -> Contract:
+    return Contract.model_validate(yaml.safe_load(text))
 
 
-CONTRACTS = {name: contract(name) for name in ("lookup", "missing")}
+CONTRACTS = {
+    "lookup": contract(MODEL_YAML),
+    "missing": contract(MODEL_YAML),
+    "padded": contract(PADDED_YAML),
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,20 +112,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two versions of a model with a contract, and a team's own archive."""
     folder = tmp_path_factory.mktemp("store")
     sources = tmp_path_factory.mktemp("sources")
-    (sources / "network.py").write_text(NETWORK)
-    (sources / "model.yaml").write_text(MODEL_YAML)
+    (sources / "network.py").write_text(NETWORK + PADDED_NETWORK)
     (sources / "own.py").write_text(OWN_HANDLER)
     (sources / "own.yaml").write_text(OWN_CONFIG)
     subprocess.run([VENV / "bin" / "python", "network.py"], cwd=sources, check=True)
-    for version in ("1", "2"):
+    for name, version, network, text in (
+        ("lookup", "2", "lookup_v2.pt", MODEL_YAML),
+        ("lookup", "1", "lookup_v1.pt", MODEL_YAML),
+        ("padded", "1", "padded.pt", PADDED_YAML),
+    ):
+        (sources / "model.yaml").write_text(text)
         archive(
             sources,
-            folder if version == "1" else sources,
-            *("--model-name", "lookup", "--version", version, "--serialized-file", f"lookup_v{version}.pt"),
+            folder,
+            *("--model-name", name, "--version", version, "--serialized-file", network),
             *("--handler", HANDLER / "handler.py", "--extra-files", "model.yaml"),
             *("--config-file", HANDLER / "model-config.yaml"),
         )
-    (sources / "lookup.mar").rename(folder / "lookup_v2.mar")
+        if version == "2":
+            (folder / "lookup.mar").rename(folder / "lookup_v2.mar")
     own = ("--model-name", "own", "--version", "7", "--handler", "own.py", "--config-file", "own.yaml")
     archive(sources, folder, *own)
     return folder
@@ -148,7 +167,7 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def engine(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(store, tmp_path_factory.mktemp("ts"), "lookup", "own")
+    engine = Engine(store, tmp_path_factory.mktemp("ts"), "lookup", "padded", "own")
     with engine.server:
         yield engine
 
@@ -160,10 +179,10 @@ async def backend(engine: Engine) -> AsyncIterator[TorchServe]:
     await backend.aclose()
 
 
-def lookup(index: np.ndarray, **changes: Any) -> InferRequest:
+def lookup(index: np.ndarray, *, name: str = "index", **changes: Any) -> InferRequest:
     fields: dict[str, Any] = {
         "model": "lookup",
-        "inputs": (Tensor.of("index", "INT64", index),),
+        "inputs": (Tensor.of(name, "INT64", index),),
         "deadline": time.monotonic() + 30,
         "version": "1",
         "variant": "fp32",
@@ -228,6 +247,23 @@ async def test_requests_of_many_shapes_share_batches_and_one_bad_item_fails_alon
             check(answer, indices[position])
 
 
+async def test_items_of_different_lengths_are_padded_to_the_longest_of_their_batch(
+    backend: TorchServe,
+) -> None:
+    rng = np.random.default_rng(5)
+    tokens = [rng.integers(8, 1000, (int(rng.integers(1, 5)), int(rng.integers(1, 101)))) for _ in range(96)]
+    requests = [lookup(one, model="padded", name="tokens") for one in tokens]
+    grown = 0
+    for sent, response in zip(tokens, await asyncio.gather(*map(backend, requests)), strict=True):
+        total, columns = (tensor.numpy() for tensor in response.outputs)
+        assert total.tolist() == sent.sum(axis=1, keepdims=True).tolist()
+        assert sent.shape[1] <= columns.min() == columns.max() <= 100
+        grown += int(columns.min()) > sent.shape[1]
+    assert grown
+    with pytest.raises(RejectedByBackend, match=r"at most 100 in a row, got \[1, 101\]"):
+        await backend(lookup(np.ones((1, 101)), model="padded", name="tokens"))
+
+
 async def test_a_model_that_the_engine_does_not_hold_fails_the_endpoint(backend: TorchServe) -> None:
     with pytest.raises(EndpointFailed, match="Model not found: missing"):
         await backend(lookup(np.array([[1]]), model="missing"))
@@ -269,9 +305,12 @@ async def test_callers_who_leave_around_the_reply_do_not_kill_the_worker(
             return False
         return True
 
+    begun = time.monotonic()
+    await asyncio.gather(*(impatient(30.0) for _ in range(16)))
+    longest = 2 * (time.monotonic() - begun)
     stayed = 0
     for _ in range(30):
-        stayed += sum(await asyncio.gather(*(impatient(float(rng.uniform(0.001, 0.02))) for _ in range(16))))
+        stayed += sum(await asyncio.gather(*(impatient(longest * float(rng.random())) for _ in range(16))))
         await asyncio.gather(*backend._calls, return_exceptions=True)  # or the queue would be full soon
     assert 0 < stayed < 480
     check(await backend(lookup(index)), index)
@@ -298,6 +337,7 @@ async def test_a_killed_server_fails_what_is_in_flight_and_is_unreachable_until_
     engine = Engine(store, tmp_path / "ts", "own")
     backend = engine.backend()
     with engine.server:
+        await backend(own(b"abc"))  # connected
         asked = asyncio.ensure_future(backend(own(b"sleep")))
         await asyncio.sleep(0.5)
         engine.server.kill()

@@ -16,6 +16,7 @@ import pytest_asyncio
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from gateway.backends import engine_model_name
 from gateway.backends.open_inference import OpenInference
 from gateway.contract import Contract
 from gateway.errors import EndpointFailed, RejectedByBackend
@@ -23,6 +24,7 @@ from gateway.inference import InferRequest, InferResponse, Tensor
 from services.launch import Launch, Running, free_port
 from services.tensorrt import repository
 from services.tensorrt.run import launch
+from tests.fakes import a_version
 from tests.serving import until_unreachable
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +38,6 @@ pytestmark = [
 ]
 
 
-def version(number: str, *variants: str) -> dict[str, Any]:
-    onnx_files = {variant: f"{number}-{variant}.onnx" for variant in variants}
-    return {"weights": "w", "sha256": "0" * 64, "variants": list(variants), "onnx": onnx_files}
-
-
 CONTRACT = {
     "name": "lookup",
     "max_batch_size": 64,
@@ -50,7 +47,7 @@ CONTRACT = {
         {"name": "total", "datatype": "FP32", "shape": [1]},
     ],
     "default_version": "1",
-    "versions": {"1": version("1", "fp32", "int8"), "2": version("2", "fp32")},
+    "versions": {"1": a_version("fp32", "int8"), "2": a_version("fp32")},
 }
 
 
@@ -77,14 +74,16 @@ class Engine:
     """A Triton that can be started more than once at the same address."""
 
     def __init__(self, folder: Path) -> None:
-        model, models = folder / "lookup", folder / "repository"
+        model, published, models = folder / "lookup", folder / "onnx", folder / "repository"
         model.mkdir()
         (model / "model.yaml").write_text(yaml.safe_dump(CONTRACT))
         for (number, variant), scale in SCALES.items():
-            onnx.save(lookup_network(scale), model / f"{number}-{variant}.onnx")
+            file = published / engine_model_name("lookup", variant) / number / "model.onnx"
+            file.parent.mkdir(parents=True)
+            onnx.save(lookup_network(scale), file)
         self.launch: Launch = launch(
             repository=models,
-            models=repository.render(model, "python", models),
+            models=repository.render(model, published, "python", models),
             run_dir=folder / "run",
             http_port=free_port(),
             grpc_port=free_port(),
@@ -232,9 +231,12 @@ async def test_callers_who_leave_do_not_disturb_the_others(backend: OpenInferenc
             return False
         return True
 
+    begun = time.monotonic()
+    await asyncio.gather(*(impatient(30.0) for _ in range(16)))
+    longest = 2 * (time.monotonic() - begun)
     stayed = 0
     for _ in range(20):
-        stayed += sum(await asyncio.gather(*(impatient(float(rng.uniform(0.0005, 0.02))) for _ in range(16))))
+        stayed += sum(await asyncio.gather(*(impatient(longest * float(rng.random())) for _ in range(16))))
     assert 0 < stayed < 320
     check(await backend(lookup(index)), index)
 

@@ -1,7 +1,6 @@
 """Triton's own HTTP client gets the same from the gateway as from the real Triton."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from services.launch import free_port
-from tests.serving import MODEL, StartedGateway, running_triton
+from tests.serving import MODEL, StartedGateway, heldout, running_triton
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +32,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[triton.InferenceServerCli
 
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.float32]:
-    path = Path(__file__).parents[2] / "models" / MODEL / "heldout_1000.npz"
-    with np.load(path) as held_out:
-        pixels = held_out["images"][:5]
-    scaled: NDArray[np.float32] = pixels.reshape(5, 28, 28, 1).astype(np.float32) / np.float32(255)
-    return scaled
+    return heldout()[0][:5]
 
 
 def image_input(pixels: NDArray[np.float32], *, binary: bool = True) -> list[triton.InferInput]:

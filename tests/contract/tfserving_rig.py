@@ -1,4 +1,4 @@
-"""Small SavedModels, and a client of the stand-in that speaks our messages."""
+"""Small models, and a client of the stand-in that speaks our messages."""
 
 import hashlib
 import os
@@ -44,15 +44,15 @@ model_config_list {
 """
 
 
-def made_saved_models() -> Path:
-    """The folder of both versions; made once for each text of the script: TensorFlow takes seconds."""
-    folder = ROOT / "build" / "tests" / hashlib.sha256(SAVED_MODELS.encode()).hexdigest()[:12]
+def made_models(script: str) -> Path:
+    """The folder that the script writes to; made once for each text of it: TensorFlow takes seconds."""
+    folder = ROOT / "build" / "tests" / hashlib.sha256(script.encode()).hexdigest()[:12]
     if not folder.exists():
         making = folder.with_suffix(f".{os.getpid()}")
         making.mkdir(parents=True)
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        argv = [str(VENV / "bin" / "python"), "-c", SAVED_MODELS, str(making)]
-        subprocess.run(argv, check=True, env=environment, capture_output=True)
+        argv = [str(VENV / "bin" / "python"), "-c", script, str(making)]
+        subprocess.run(argv, check=True, env=environment, cwd=ROOT, capture_output=True)
         making.rename(folder)
     return folder
 

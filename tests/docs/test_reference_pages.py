@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, rows, text
 
 @pytest.fixture(scope="module")
 def gateway() -> Gateway:
-    return build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    return build(load_settings(ROOT / "inferway.full.yaml", {}), ROOT)
 
 
 def test_the_table_has_every_metric_with_its_type_and_labels() -> None:

@@ -11,15 +11,15 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway import contract, loading, settings
+from gateway import contract, loading, settings, specs
 from gateway.configuration import ConfigurationError
 from tests.docs.pages import DOCS, ROOT, fenced, plain, rows, text
 
 LIMITS = {"Gt": ("gt", ">"), "Ge": ("ge", ">="), "Le": ("le", "<=")}
 WORDS: tuple[tuple[Any, str], ...] = (
-    (contract.Name, "name"),
-    (contract.Version, "version"),
-    (contract.Datatype, "OIP datatype"),
+    (specs.Name, "name"),
+    (specs.Version, "version"),
+    (specs.Datatype, "OIP datatype"),
     (settings.Address, "host:port"),
     *((int, "integer"), (float, "number"), (str, "text"), (bool, "boolean")),
 )
@@ -72,7 +72,7 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, str]:
         candidate, suffix = get_args(inner)[0], "[]"
     elif "Mapping" in str(get_origin(inner)):
         key, candidate = get_args(inner)
-        suffix = ".<version>" if key == contract.Version else ".<name>"
+        suffix = ".<version>" if key == specs.Version else ".<name>"
     is_section = isinstance(candidate, type) and issubclass(candidate, BaseModel)
     return (candidate, suffix) if is_section else (None, "")
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.wrong_requests import LIMIT_BYTES, WRONG, Grpc, Http, bombs
 from tests.load import distinct_images, drive
-from tests.serving import StartedGateway, running_gateway
+from tests.serving import EMBEDDED, StartedGateway, running_gateway
 
 ATTEMPTS = "gateway_attempt_duration_seconds_count"
 HELD_BYTES = 4 * LIMIT_BYTES
@@ -24,7 +24,7 @@ the one before held may not be back with the system yet."""
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
     """One of this module's own, for its memory is watched."""
-    settings = {"endpoints": {"embedded": {"backend": "onnxruntime"}}}
+    settings = {"endpoints": {"embedded": EMBEDDED}}
     with running_gateway(tmp_path_factory.mktemp("gateway"), settings) as started:
         yield started
 

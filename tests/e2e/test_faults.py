@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import distinct_images, drive
-from tests.serving import Engine, StartedGateway, running_gateway, running_redis, running_triton
+from tests.serving import EMBEDDED, Engine, StartedGateway, running_gateway, running_redis, running_triton
 
 pytestmark = [pytest.mark.engine]
 
@@ -45,7 +45,7 @@ def test_engine_that_hangs_costs_no_request_and_none_its_deadline(tfserving: Eng
 
 def test_redis_is_shared_and_its_death_costs_no_answer(tmp_path: Path) -> None:
     images = distinct_images(200)
-    embedded = {"embedded": {"backend": "onnxruntime"}}
+    embedded = {"embedded": EMBEDDED}
     with running_redis(tmp_path / "redis") as (first, port):
         url = f"redis://127.0.0.1:{port}/0"
         settings = {"endpoints": embedded, "cache": {"redis": {"url": url}}}

@@ -16,6 +16,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.e2e.sharing_clients import CLIENTS, post
+from tests.fakes import a_version
 from tests.serving import StartedGateway, heldout, running_gateway, running_redis
 
 ATTEMPTS = "gateway_attempt_duration_seconds_count"
@@ -46,13 +47,10 @@ def write_scaler(folder: Path, factors: dict[str, float], default_version: str) 
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         data: bytes = model.SerializeToString()
         onnx.checker.check_model(model)
-        (folder / f"{version}.onnx").write_bytes(data)
-        versions[version] = {
-            "weights": f"{version}.onnx",
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "variants": ["fp32"],
-            "onnx": {"fp32": f"{version}.onnx"},
-        }
+        file = folder / "repository" / "scaler" / version / "model.onnx"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(data)
+        versions[version] = a_version("fp32", sha256=hashlib.sha256(data).hexdigest())
     contract = {
         "name": "scaler",
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}],
@@ -67,14 +65,13 @@ def write_scaler(folder: Path, factors: dict[str, float], default_version: str) 
     return folder
 
 
-def settings(*models: Path, redis_port: int = 0) -> dict[str, Any]:
-    """A gateway of these models with the embedded engine."""
-    names = [yaml.safe_load((model / "model.yaml").read_text())["name"] for model in models]
+def settings(model: Path, redis_port: int = 0) -> dict[str, Any]:
+    """A gateway of a model that `write_scaler` wrote, with the embedded engine."""
     redis = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}} if redis_port else {}
     return {
-        "models": [str(model) for model in models],
-        "endpoints": {"embedded": {"backend": "onnxruntime"}},
-        "pools": [{"model": name, "endpoints": ["embedded"]} for name in names],
+        "models": [str(model)],
+        "endpoints": {"embedded": {"backend": "onnxruntime", "repository": str(model / "repository")}},
+        "pools": [{"model": "scaler", "endpoints": ["embedded"]}],
         "cache": redis,
     }
 
@@ -151,7 +148,7 @@ def test_what_only_the_gateway_acts_on_is_no_difference(scaler: StartedGateway) 
 def test_every_protocol_shares_one_answer_and_says_where_it_came_from(
     embedded_gateway: StartedGateway,
 ) -> None:
-    image = heldout()[0][500:501]
+    image = heldout()[0][400:401]
     before = embedded_gateway.metric(ATTEMPTS)
     said = {name: client(embedded_gateway, image) for name, client in CLIENTS.items()}
     assert embedded_gateway.metric(ATTEMPTS) == before + 1
@@ -169,7 +166,7 @@ def test_every_protocol_shares_one_answer_and_says_where_it_came_from(
 def test_twenty_identical_requests_in_flight_over_every_protocol_cost_one_attempt(
     embedded_gateway: StartedGateway,
 ) -> None:
-    image = heldout()[0][501:502]
+    image = heldout()[0][401:402]
     clients = (list(CLIENTS.values()) * 3)[:20]
     together = threading.Barrier(len(clients))
     before = embedded_gateway.metric(ATTEMPTS)

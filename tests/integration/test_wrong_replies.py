@@ -17,7 +17,7 @@ from gateway.app import Gateway, build
 from gateway.loading import load_settings
 from services.protocol import open_inference_pb2 as oip
 from tests.load import TOLERANCE, distinct_images, reference
-from tests.serving import MODEL, ROOT
+from tests.serving import EMBEDDED, MODEL, ROOT
 
 INFER = f"/v2/models/{MODEL}/infer"
 
@@ -91,7 +91,7 @@ async def test_another_engine_answers_for_one_whose_replies_have_the_wrong_lengt
     liar: tuple[Liar, str], tmp_path: Path, size_bytes: int
 ) -> None:
     engine, address = liar
-    endpoints = {"liar": {"backend": "triton", "address": address}, "embedded": {"backend": "onnxruntime"}}
+    endpoints = {"liar": {"backend": "triton", "address": address}, "embedded": EMBEDDED}
     images = distinct_images(30)
     async with built(tmp_path, endpoints) as gateway:
         engine.size_bytes = size_bytes

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 async def test_health_can_be_asked_of_every_service(service: str) -> None:
-    gateway = build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    gateway = build(load_settings(ROOT / "inferway.full.yaml", {}), ROOT)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(gateway.grpc_handlers())
     port = server.add_insecure_port("127.0.0.1:0")
@@ -54,7 +54,7 @@ async def test_health_can_be_asked_of_every_service(service: str) -> None:
 async def test_what_is_no_route_is_refused_in_the_form_of_its_protocol(
     method: str, path: str, status: int, said: str
 ) -> None:
-    gateway = build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    gateway = build(load_settings(ROOT / "inferway.full.yaml", {}), ROOT)
     transport = httpx.ASGITransport(gateway.http)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         reply = await client.request(method, path)

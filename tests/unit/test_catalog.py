@@ -4,7 +4,7 @@ import pytest
 
 from gateway.catalog import Catalog
 from gateway.errors import ModelNotFound, VersionNotFound
-from tests.fakes import a_contract
+from tests.fakes import a_contract, a_version
 
 CATALOG = Catalog({"adder": a_contract()}, passthrough=frozenset({"raw"}))
 
@@ -38,7 +38,7 @@ def test_a_version_that_is_not_there_is_refused_with_those_that_are(version: str
 
 
 def test_versions_are_listed_as_numbers() -> None:
-    spec = {"weights": "w", "sha256": "1" * 64, "variants": ["fp32"]}
+    spec = a_version("fp32", sha256="1" * 64)
     catalog = Catalog({"adder": a_contract(versions=dict.fromkeys(("10", "9", "1"), spec))})
     with pytest.raises(VersionNotFound, match="1, 9, 10"):
         catalog.version("adder", version="2")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gateway.contract import Contract, check_reply
 from gateway.errors import InvalidTensor
 from gateway.inference import ITEM_BYTES, Tensor
-from tests.fakes import SUM, VALUES, a_contract, a_request
+from tests.fakes import SUM, VALUES, a_contract, a_request, a_version
 
 
 def values(*shape: int, datatype: str = "INT8", name: str = "values", data: bytes | None = None) -> Tensor:
@@ -23,6 +23,11 @@ TWO_INPUTS = a_contract(
         {"name": "mask", "datatype": "INT8", "shape": [-1]},
     ]
 )
+
+
+def padded(shape: list[int], datatype: str = "INT8", **more: int) -> dict[str, Any]:
+    """The change of `a_contract` that gives its input this shape and a padded axis."""
+    return {"inputs": [{"name": "values", "datatype": datatype, "shape": shape, "padded": more}]}
 
 
 def test_a_request_that_fits_passes() -> None:
@@ -78,6 +83,19 @@ def test_inputs_of_different_batch_sizes_are_refused() -> None:
 
 def test_an_open_dimension_takes_any_size() -> None:
     TWO_INPUTS.check(a_request(inputs=(values(2, 7, name="mask"), values(2, 3, name="ids"))))
+
+
+@pytest.mark.parametrize(("batch", "axis", "full"), [(4, 0, 1), (4, 1, 2), (0, 1, 1)])
+def test_a_padded_axis_takes_what_the_model_can_and_no_more(batch: int, axis: int, full: int) -> None:
+    contract = a_contract(max_batch_size=batch, **padded([-1, -1], axis=axis, maximum=8))
+    for size, fits in ((0, False), (1, True), (8, True), (9, False)):
+        shape = [2] * (2 + bool(batch))
+        shape[full] = size
+        if fits:
+            contract.check_input("values", "INT8", tuple(shape))
+        else:
+            with pytest.raises(InvalidTensor, match=rf"1 to 8 along axis {full}, got shape .*{size}"):
+                contract.check_input("values", "INT8", tuple(shape))
 
 
 def test_a_model_without_a_batch_axis_takes_exactly_its_own_shape() -> None:
@@ -149,16 +167,16 @@ def test_a_reply_has_the_outputs_asked_for_in_the_order_asked_for() -> None:
         ({"inputs": [{"name": "v", "datatype": "INT8", "shape": [1]}] * 2}, "two tensors have the same name"),
         ({"outputs": [{"name": "o", "datatype": "INT8", "shape": [3], "labels": ["a"]}]}, "1 labels do not"),
         ({"outputs": [{"name": "o", "datatype": "INT8", "shape": [], "labels": ["a"]}]}, "1 labels do not"),
-        ({"versions": {"1": {"weights": "w", "sha256": "x", "variants": ["fp32"]}}}, "pattern"),
-        ({"versions": {"1": {"weights": "w", "sha256": "1" * 64, "variants": []}}}, "at least 1"),
-        (
-            {
-                "versions": {
-                    "1": {"weights": "w", "sha256": "1" * 64, "variants": ["a"], "onnx": {"b": "b.onnx"}}
-                }
-            },
-            "not published: b",
-        ),
+        ({"versions": {"1": a_version("fp32", sha256="x")}}, "pattern"),
+        ({"versions": {"1": {"variants": {}}}}, "at least 1"),
+        ({"versions": {"1": a_version("fp32", unpublished={"trition": "why"})}}, "'tfserving'"),
+        ({"versions": {"1": a_version("fp32", unpublished={"triton": ""})}}, "at least 1"),
+        ({"floors": {"acuracy": 0.9}}, "there is no such floor; did you mean 'accuracy'?"),
+        ({"task": "ranking"}, "'classification' or 'regression'"),
+        (padded([2], maximum=8), "the padded axis 0 of .2. is not of size -1"),
+        (padded([-1], axis=1, maximum=8), "the padded axis 1 of .-1. is not"),
+        (padded([-1], maximum=0), "greater than or equal to 1"),
+        (padded([-1], datatype="BYTES", maximum=8), "BYTES cannot be padded"),
         ({"timeout_seconds": 0}, "greater than 0"),
         ({"cache": {"ttl_seconds": 0}}, "greater than 0"),
         ({"timeuot_seconds": 1}, "not permitted"),
@@ -179,8 +197,9 @@ DIGEST = a_contract().build_digest("1", "fp32")
         a_contract(max_batch_size=8),
         a_contract(inputs=[{"name": "values", "datatype": "UINT8", "shape": [2]}]),
         a_contract(inputs=[{"name": "values", "datatype": "INT8", "shape": [3]}]),
+        a_contract(**padded([-1], maximum=8)),
         a_contract(outputs=[{"name": "total", "datatype": "INT8", "shape": [1]}]),
-        a_contract(versions={"1": {"weights": "w1", "sha256": "9" * 64, "variants": ["fp32"]}}),
+        a_contract(versions={"1": a_version("fp32", sha256="9" * 64)}),
     ],
 )
 def test_the_build_digest_changes_with_weights_and_contract(contract: Contract) -> None:
@@ -190,6 +209,18 @@ def test_the_build_digest_changes_with_weights_and_contract(contract: Contract) 
 def test_the_build_digest_changes_with_version_and_variant() -> None:
     contract = a_contract()
     assert len({contract.build_digest(*key) for key in (("1", "fp32"), ("1", "int8"), ("2", "fp32"))}) == 3
+
+
+def test_the_build_digest_of_a_variant_follows_its_own_checkpoint_alone() -> None:
+    fp32, int8 = a_version("fp32")["variants"], a_version("int8", sha256="9" * 64)["variants"]
+    versions = {"1": {"variants": fp32 | int8}}
+    before, after = a_contract(versions={"1": a_version("fp32", "int8")}), a_contract(versions=versions)
+    assert before.build_digest("1", "fp32") == after.build_digest("1", "fp32")
+    assert before.build_digest("1", "int8") != after.build_digest("1", "int8")
+
+
+def test_the_first_variant_is_the_default() -> None:
+    assert a_contract(versions={"1": a_version("int8", "fp32")}).versions["1"].default_variant == "int8"
 
 
 def test_the_build_digest_tells_an_input_from_an_output() -> None:

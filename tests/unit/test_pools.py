@@ -11,6 +11,7 @@ from gateway.inference import PoolKey
 from gateway.loading import load_contracts, load_settings
 from gateway.pools import pool_endpoints
 from gateway.settings import EndpointSettings, PoolSettings, Settings
+from tests.fakes import a_version
 
 NOTHING: Mapping[str, str] = {}
 HEAD = """models: [m]
@@ -29,17 +30,11 @@ def a_model(tmp_path: Path) -> None:
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
         "default_version": "1",
         "versions": {
-            "1": {
-                "weights": "w",
-                "sha256": "0" * 64,
-                "variants": ["fp32", "int8"],
-                "onnx": {"fp32": "1.onnx"},
-            },
-            "2": {"weights": "w", "sha256": "1" * 64, "variants": ["fp32"]},
+            "1": a_version("fp32", "int8"),
+            "2": a_version("fp32", sha256="1" * 64),
         },
     }
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "1.onnx").touch()
     (tmp_path / "m" / "model.yaml").write_text(yaml.safe_dump(contract))
 
 
@@ -58,28 +53,48 @@ def refusal(folder: Path, text: str, environment: Mapping[str, str] = NOTHING) -
     return str(caught.value).replace(f"{folder}/", "")
 
 
-def test_a_pool_that_names_no_versions_serves_all_of_them(tmp_path: Path) -> None:
+def test_a_pool_that_names_no_versions_and_no_variant_serves_all_of_them(tmp_path: Path) -> None:
     assert pools(tmp_path, f"{HEAD}pools:\n- {{model: m, endpoints: [a, b]}}\n") == {
         PoolKey("m", "1", "fp32"): ("a", "b"),
+        PoolKey("m", "1", "int8"): ("a", "b"),
         PoolKey("m", "2", "fp32"): ("a", "b"),
     }
 
 
 def test_versions_and_variants_may_have_pools_of_their_own(tmp_path: Path) -> None:
     text = (
-        f"{HEAD}pools:\n- {{model: m, versions: ['1'], endpoints: [a]}}\n"
+        f"{HEAD}pools:\n- {{model: m, versions: ['1'], variant: fp32, endpoints: [a]}}\n"
         "- {model: m, versions: ['1'], variant: int8, endpoints: [b]}\n"
     )
     assert pools(tmp_path, text) == {PoolKey("m", "1", "fp32"): ("a",), PoolKey("m", "1", "int8"): ("b",)}
 
 
-def test_the_embedded_engine_serves_what_has_an_onnx_file(tmp_path: Path) -> None:
-    head = HEAD.replace("backend: triton, address: 'h:2'", "backend: onnxruntime")
+@pytest.fixture
+def int8_is_not_in_triton(tmp_path: Path) -> None:
+    path = tmp_path / "m" / "model.yaml"
+    contract = yaml.safe_load(path.read_text())
+    contract["versions"]["1"]["variants"]["int8"]["unpublished"] = {"triton": "it has no int8 kernels"}
+    path.write_text(yaml.safe_dump(contract))
+
+
+@pytest.mark.usefixtures("int8_is_not_in_triton")
+def test_a_variants_pool_leaves_out_the_engines_that_do_not_publish_it(tmp_path: Path) -> None:
+    head = HEAD.replace("backend: triton, address: 'h:2'", "backend: tfserving, address: 'h:2'")
+    assert pools(tmp_path, f"{head}pools:\n- {{model: m, versions: ['1'], endpoints: [a, b]}}\n") == {
+        PoolKey("m", "1", "fp32"): ("a", "b"),
+        PoolKey("m", "1", "int8"): ("b",),
+    }
+
+
+@pytest.mark.usefixtures("int8_is_not_in_triton")
+def test_a_variant_that_no_endpoint_publishes_has_no_pool_unless_one_is_asked_for(tmp_path: Path) -> None:
     entry = "pools:\n- {model: m, versions: ['1'], endpoints: [a, b]}\n"
-    assert pools(tmp_path, head + entry) == {PoolKey("m", "1", "fp32"): ("a", "b")}
-    message = refusal(tmp_path, head + entry.replace("'1'", "'1', '2'"))
-    place, what = "inferway.yaml:6: pools.0.endpoints.1", "version '2' variant 'fp32' of model 'm'"
-    assert message == f"{place}: 'b' runs ONNX files, and {what} has none; name it under onnx in m/model.yaml"
+    assert pools(tmp_path, HEAD + entry) == {PoolKey("m", "1", "fp32"): ("a", "b")}
+    asked = "- {model: m, versions: ['1'], variant: int8, endpoints: [a]}\n"
+    explicit = entry.replace("endpoints", "variant: fp32, endpoints") + asked
+    message = refusal(tmp_path, HEAD + explicit)
+    what = "version '1' variant 'int8' of model 'm'"
+    assert message == f"inferway.yaml:7: pools.1.endpoints: none of them publishes {what}"
 
 
 def test_a_passthrough_is_a_pool_without_version_and_variant(tmp_path: Path) -> None:
@@ -148,7 +163,7 @@ def test_a_pool_from_the_environment_is_blamed_on_it(tmp_path: Path) -> None:
 
 def test_settings_that_were_read_from_no_file_have_no_line(tmp_path: Path) -> None:
     settings = Settings(
-        endpoints={"a": EndpointSettings(backend="onnxruntime")},
+        endpoints={"a": EndpointSettings(backend="onnxruntime", repository="r")},
         pools=(PoolSettings(model="m", endpoints=("a",)),),
     )
     with pytest.raises(ConfigurationError, match=r"^pools\.0\.model: there is no 'm'; none is configured$"):

@@ -7,21 +7,17 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import orjson
 import pytest
 import pytest_asyncio
 
 from gateway import server
 from gateway.app import build
 from gateway.configuration import ConfigurationError
-from gateway.loading import load_settings
-from gateway.settings import ServerSettings
+from gateway.settings import ServerSettings, Settings
 from services.launch import free_port
 
-ROOT = Path(__file__).parents[2]
-IMAGE = {"name": "image", "datatype": "FP32", "shape": [1, 28, 28, 1], "data": [0] * 784}
-BODY = orjson.dumps({"inputs": [IMAGE]})
-HEAD = b"POST /v2/models/cnn_mnist/infer HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+BODY = b"{%s}" % (b" " * 200)
+HEAD = b"POST /v2/repository/index HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(BODY)
 SOON = 10.0
 """Seconds that nothing here should take."""
 
@@ -35,8 +31,8 @@ def settings() -> ServerSettings:
 
 @pytest.fixture
 def serve(settings: ServerSettings) -> Callable[[], asyncio.Task[None]]:
-    """Starts the gateway with its embedded engine."""
-    gateway = build(load_settings(ROOT / "inferway.yaml", {}), ROOT)
+    """Starts a gateway without a model."""
+    gateway = build(Settings(), Path())
     return lambda: asyncio.create_task(server.serve(gateway, settings))
 
 

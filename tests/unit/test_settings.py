@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from gateway.configuration import ConfigurationError
 from gateway.loading import load_contracts, load_settings
 from gateway.settings import Settings
+from tests.fakes import a_version
 
 REPOSITORY = Path(__file__).parents[2]
 NOTHING: Mapping[str, str] = {}
@@ -50,11 +51,19 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -
     assert message == "inferway.yaml:3: server.http_prot: unknown key; did you mean 'http_port'?"
 
 
+ONE = "endpoints: {abc: {backend: triton, address: 'h:1'}}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("endpoints:\n  a: {backend: triton}\n", "2: endpoints.a: every backend but onnxruntime"),
         ("endpoints:\n  a: {backend: onnxruntime, address: 'h:1'}\n", "2: endpoints.a: every back"),
+        ("endpoints:\n  a: {backend: onnxruntime}\n", "2: endpoints.a: onnxruntime needs a repository"),
+        (
+            "endpoints:\n  a: {backend: triton, address: 'h:1', repository: r}\n",
+            "2: endpoints.a: onnxruntime needs a repository, and no other backend has one",
+        ),
         ("endpoints:\n  a: {backend: torchserve, address: 'h:1'}\n", "2: endpoints.a: torchserve n"),
         (
             "endpoints:\n  a: {backend: triton, address: 'h:1', management_address: 'h:2'}\n",
@@ -66,7 +75,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -
         ("endpoints:\n  a: {backend: tritn}\n", "2: endpoints.a.backend: Input should be 'torchserve'"),
         ("pools:\n- {model: m, endpoints: []}\n", "2: pools.0.endpoints: expected at least one entry"),
         (
-            "endpoints: {abc: {backend: onnxruntime}}\npools:\n- model: m\n  endpoints:\n  - abc\n  - abd\n",
+            ONE + "pools:\n- model: m\n  endpoints:\n  - abc\n  - abd\n",
             "6: pools.0.endpoints.1: there is no endpoint 'abd'; did you mean 'abc'?",
         ),
         (
@@ -74,11 +83,11 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -
             "2: passthrough.0.endpoints.0: there is no endpoint 'a'; none is configured",
         ),
         (
-            "endpoints: {a: {backend: onnxruntime}}\npassthrough: [{model: m, endpoints: [a]}]\n",
+            "endpoints: {a: {backend: triton, address: 'h:1'}}\npassthrough: [{model: m, endpoints: [a]}]\n",
             "2: passthrough.0.endpoints.0: endpoint 'a' is not torchserve",
         ),
         (
-            "endpoints: {a: {backend: onnxruntime}}\npools: [{model: m, endpoints: [a, a]}]\n",
+            "endpoints: {a: {backend: onnxruntime, repository: r}}\npools: [{model: m, endpoints: [a, a]}]\n",
             "2: pools.0.endpoints: endpoint 'a' is named twice",
         ),
         ("models: models/m\n", "1: models: expected a list (got 'models/m')"),
@@ -169,7 +178,7 @@ def test_a_variable_that_contradicts_another_one_is_named(tmp_path: Path, outer:
     assert message == f"environment: {inner}: {outer} is set too, and is no mapping"
 
 
-A_VERSION: Mapping[str, Any] = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}
+A_VERSION: Mapping[str, Any] = a_version("fp32")
 
 
 def a_model(folder: Path, name: str, **change: Any) -> None:
@@ -215,20 +224,11 @@ def test_a_model_folder_that_is_not_there_is_told_with_the_line_that_names_it(tm
         load_contracts(settings, Path())
 
 
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        ({"example": "seven.png"}, "example"),
-        ({"versions": {"1": {**A_VERSION, "onnx": {"fp32": "v1.onnx"}}}}, "versions.1.onnx.fp32"),
-    ],
-)
-def test_a_file_of_a_model_that_is_not_there_is_told_with_its_line(
-    tmp_path: Path, change: Mapping[str, Any], key: str
-) -> None:
-    a_model(tmp_path / "one", "m", **change)
+def test_an_example_that_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:
+    a_model(tmp_path / "one", "m", example="seven.png")
     text = (tmp_path / "one" / "model.yaml").read_text().splitlines()
-    line = next(n for n, content in enumerate(text, 1) if f"{key.rpartition('.')[2]}: " in content)
-    with pytest.raises(ConfigurationError, match=rf"one/model\.yaml:{line}: {key}: there is no file"):
+    line = next(n for n, content in enumerate(text, 1) if content.startswith("example: "))
+    with pytest.raises(ConfigurationError, match=rf"one/model\.yaml:{line}: example: there is no file"):
         load_contracts(Settings(models=("one",)), tmp_path)
 
 

@@ -27,7 +27,7 @@ inputs: [{name: length, datatype: INT64, shape: []}]
 outputs: [{name: sum, datatype: FP32, shape: []}]
 example: words.txt
 default_version: "1"
-versions: {"1": {weights: w, sha256: "HASH", variants: [a]}}
+versions: {"1": {variants: {a: {checkpoint: w, sha256: "HASH"}}}}
 """.replace("HASH", "0" * 64)
 
 

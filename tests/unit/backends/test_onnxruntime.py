@@ -16,6 +16,7 @@ from gateway.errors import BadReply, EndpointFailed, RejectedByBackend
 from gateway.inference import PoolKey, Tensor, split_bytes
 from tests.fakes import a_contract, a_request, settle
 
+FILE = "adder/1/model.onnx"
 REQUEST = a_request(version="1", variant="fp32")
 
 
@@ -30,30 +31,28 @@ def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[str], outputs: li
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
 
 
-def the_model(folder: Path, **changes: object) -> Contract:
-    """`a_contract` with an ONNX file for `fp32` and a second output; `int8` has none."""
-    versions = {
-        "1": {
-            "weights": "w",
-            "sha256": "1" * 64,
-            "variants": ["fp32", "int8"],
-            "onnx": {"fp32": "fp32.onnx"},
-        }
-    }
+def the_model(**changes: object) -> Contract:
+    """`a_contract` with a second output."""
     outputs = [{"name": name, "datatype": "INT8", "shape": [2]} for name in ("copy", "negative")]
-    contract = a_contract(**{"versions": versions, "outputs": outputs, **changes})
-    contract._folder = folder
-    return contract
+    return a_contract(**{"outputs": outputs, **changes})
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
+def file(tmp_path: Path) -> Path:
+    """The file of `fp32` in the repository in `tmp_path`; `int8` has none."""
+    path = tmp_path / FILE
+    path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+async def engine(file: Path, tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
     nodes = [
         helper.make_node("Identity", ["values"], ["copy"]),
         helper.make_node("Neg", ["values"], ["negative"]),
     ]
-    save(tmp_path / "fp32.onnx", nodes, ["values"], ["copy", "negative"], TensorProto.INT8)
-    started = OnnxRuntime({"adder": the_model(tmp_path)})
+    save(file, nodes, ["values"], ["copy", "negative"], TensorProto.INT8)
+    started = OnnxRuntime({"adder": the_model()}, repository=tmp_path)
     yield started
     await started.aclose()
 
@@ -94,12 +93,12 @@ async def test_many_at_once_never_get_one_anothers_answers(engine: OnnxRuntime) 
 
 async def test_a_variant_without_a_file_is_not_ready(engine: OnnxRuntime, tmp_path: Path) -> None:
     assert not await engine.is_ready("adder", "1", "int8")
-    (tmp_path / "fp32.onnx").unlink()
+    (tmp_path / FILE).unlink()
     assert not await engine.is_ready("adder", "1", "fp32")
 
 
 async def test_a_file_that_is_no_network_is_not_ready(engine: OnnxRuntime, tmp_path: Path) -> None:
-    (tmp_path / "fp32.onnx").write_bytes(b"garbage")
+    (tmp_path / FILE).write_bytes(b"garbage")
     assert not await engine.is_ready("adder", "1", "fp32")
 
 
@@ -109,17 +108,17 @@ async def test_a_model_that_was_never_ready_fails_and_does_not_answer(engine: On
 
 
 async def test_a_network_that_answers_otherwise_than_the_contract_says_gives_a_bad_reply(
-    tmp_path: Path,
+    file: Path, tmp_path: Path
 ) -> None:
     save(
-        tmp_path / "fp32.onnx",
+        file,
         [helper.make_node("Concat", ["values", "values"], ["copy"], axis=1)],
         ["values"],
         ["copy"],
         TensorProto.INT8,
     )
     outputs = [{"name": "copy", "datatype": "INT8", "shape": [2]}]
-    engine = OnnxRuntime({"adder": the_model(tmp_path, outputs=outputs)})
+    engine = OnnxRuntime({"adder": the_model(outputs=outputs)}, repository=tmp_path)
     await engine.is_ready("adder", "1", "fp32")
     with pytest.raises(BadReply, match=r"tensor 'copy': expected INT8 \[1, 2\], got INT8 \[1, 4\]"):
         await engine(REQUEST)
@@ -127,20 +126,19 @@ async def test_a_network_that_answers_otherwise_than_the_contract_says_gives_a_b
 
 
 @pytest.fixture
-async def texts(tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
+async def texts(file: Path, tmp_path: Path) -> AsyncIterator[OnnxRuntime]:
     save(
-        tmp_path / "fp32.onnx",
+        file,
         [helper.make_node("Identity", ["values"], ["copy"])],
         ["values"],
         ["copy"],
         TensorProto.STRING,
     )
     contract = the_model(
-        tmp_path,
         inputs=[{"name": "values", "datatype": "BYTES", "shape": [2]}],
         outputs=[{"name": "copy", "datatype": "BYTES", "shape": [2]}],
     )
-    started = OnnxRuntime({"adder": contract})
+    started = OnnxRuntime({"adder": contract}, repository=tmp_path)
     await started.is_ready("adder", "1", "fp32")
     yield started
     await started.aclose()
@@ -182,13 +180,14 @@ async def test_a_load_outlasts_the_check_that_began_it_and_is_done_once(
     assert len(loads) == 1
 
 
-async def test_a_size_that_the_network_refuses_is_the_callers_fault(tmp_path: Path) -> None:
+async def test_a_size_that_the_network_refuses_is_the_callers_fault(file: Path, tmp_path: Path) -> None:
     kind, opset = TensorProto.INT8, [helper.make_opsetid("", 17)]
     source, sink = (helper.make_tensor_value_info(name, kind, ["n", 2]) for name in ("values", "copy"))
     graph = helper.make_graph([helper.make_node("Identity", ["values"], ["copy"])], "two", [source], [sink])
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "fp32.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), file)
     open_size = [{"name": name, "datatype": "INT8", "shape": [-1]} for name in ("values", "copy")]
-    engine = OnnxRuntime({"adder": the_model(tmp_path, inputs=open_size[:1], outputs=open_size[1:])})
+    contract = the_model(inputs=open_size[:1], outputs=open_size[1:])
+    engine = OnnxRuntime({"adder": contract}, repository=tmp_path)
     await engine.is_ready("adder", "1", "fp32")
     three = Tensor.of("values", "INT8", np.zeros((1, 3)))
     with pytest.raises(RejectedByBackend, match="values"):

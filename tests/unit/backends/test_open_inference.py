@@ -23,6 +23,7 @@ from gateway.errors import (
 from gateway.inference import InferRequest, Tensor
 from services.launch import free_port
 from services.protocol import open_inference_pb2 as oip
+from tests.fakes import a_version
 
 CONTRACT = Contract.model_validate(
     {
@@ -34,7 +35,7 @@ CONTRACT = Contract.model_validate(
             {"name": "sum", "datatype": "FP32", "shape": [1]},
         ],
         "default_version": "3",
-        "versions": {"3": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}},
+        "versions": {"3": a_version("fp32", "int8")},
     }
 )
 DEAD = (grpc.StatusCode.INTERNAL, "Stub process 'double_0_0' is not healthy.")

@@ -35,6 +35,7 @@ from services.protocol.torchserve_pb2 import (
     PredictionsRequest,
     TorchServeHealthResponse,
 )
+from tests.fakes import a_version
 
 LIMIT = 1024 * 1024
 CONTRACT = Contract.model_validate(
@@ -47,7 +48,7 @@ CONTRACT = Contract.model_validate(
             {"name": "count", "datatype": "INT64", "shape": [1]},
         ],
         "default_version": "1",
-        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}},
+        "versions": {"1": a_version("fp32", "int8")},
     }
 )
 SUMS = Tensor.of("sum", "FP32", np.array([[3.0], [7.0]]))

@@ -16,6 +16,7 @@ from services.protocol.tfserving_pb2 import (
     PredictRequest,
     PredictResponse,
 )
+from tests.fakes import a_version
 
 CONTRACT = Contract.model_validate(
     {
@@ -30,7 +31,7 @@ CONTRACT = Contract.model_validate(
             {"name": "count", "datatype": "INT64", "shape": [1]},
         ],
         "default_version": "1",
-        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}},
+        "versions": {"1": a_version("fp32", "int8")},
     }
 )
 VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))

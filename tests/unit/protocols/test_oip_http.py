@@ -137,9 +137,12 @@ def test_gateway_keeps_its_own_parameters_and_the_backend_gets_the_rest(rig: Rig
     assert rig.infer.requests[0].variant == "int8"
 
 
-def test_variant_header_counts_where_no_parameter_does(rig: Rig) -> None:
-    rig.request("POST", "/v2/models/digits/infer", image(), X_Inferway_Variant="int8")
-    assert rig.infer.requests[0].variant == "int8"
+def test_a_variant_is_the_bodys_parameter_else_the_querys_else_the_headers(rig: Rig) -> None:
+    path = "/v2/models/digits/infer"
+    rig.request("POST", path, image(), X_Inferway_Variant="int8")
+    rig.request("POST", f"{path}?variant=int8", image(), X_Inferway_Variant="fp32")
+    rig.request("POST", f"{path}?variant=fp32", image(parameters={"variant": "int8"}))
+    assert [asked.variant for asked in rig.infer.requests] == ["int8"] * 3
 
 
 @pytest.mark.parametrize(

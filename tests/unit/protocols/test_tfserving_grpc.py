@@ -13,11 +13,9 @@ from gateway.errors import Unavailable
 from gateway.inference import InferRequest, Tensor, split_bytes
 from gateway.protocols.tfserving_grpc import MODEL_SERVICE, PREDICTION_SERVICE, handlers
 from services.protocol import tfserving_pb2 as pb
-from tests.fakes import Answer, FakeInfer, fake_contract, fake_edge
+from tests.fakes import Answer, FakeInfer, a_version, fake_contract, fake_edge
 
-VERSIONS = {
-    version: {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]} for version in ("1", "2")
-}
+VERSIONS = {version: a_version("fp32", "int8") for version in ("1", "2")}
 MODEL = fake_contract(
     "m",
     {"x": ("FP32", [2]), "text": ("BYTES", [1])},

@@ -106,4 +106,6 @@ async def test_signature_variant_and_timeout_are_heard(rig: Rig) -> None:
     content = {"signature_name": "serving_default", "instances": [IMAGE]}
     headers = {"x-inferway-variant": "int8", "x-request-timeout-ms": "1000"}
     assert (await rig.predict("digits", content, **headers)).status_code == 200
-    assert rig.infer.requests[0].variant == "int8"
+    reply = await rig.request("POST", "/v1/models/digits:predict?variant=int8", content)
+    assert reply.headers["x-inferway-variant"] == "int8"
+    assert [asked.variant for asked in rig.infer.requests] == ["int8", "int8"]

@@ -10,13 +10,10 @@ from starlette.applications import Starlette
 
 from gateway.inference import InferRequest, Tensor
 from gateway.protocols.tfserving_http import routes
-from tests.fakes import Answer, FakeInfer, fake_contract, fake_edge
+from tests.fakes import Answer, FakeInfer, a_version, fake_contract, fake_edge
 
 NUMBERS = ["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
-VERSIONS = {
-    version: {"weights": "w", "sha256": "0" * 64, "variants": ["fp32", "int8"]}
-    for version in ("1", "2", "10")
-}
+VERSIONS = {version: a_version("fp32", "int8") for version in ("1", "2", "10")}
 DIGITS = fake_contract(
     "digits",
     {"image": ("FP32", [2, 2])},

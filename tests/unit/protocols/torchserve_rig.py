@@ -15,9 +15,9 @@ from gateway.metrics import Metrics
 from gateway.protocols.edge import Edge
 from gateway.stages.measured import Measured
 from gateway.stages.resolved import Resolved
-from tests.fakes import Answer, FakeInfer, fake_contract
+from tests.fakes import Answer, FakeInfer, a_version, fake_contract
 
-VERSION = {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}
+VERSION = a_version("fp32")
 DIGITS = fake_contract(
     "digits",
     {"image": ("UINT8", [3])},
@@ -61,11 +61,18 @@ def outputs(request: InferRequest) -> tuple[Tensor, ...]:
     return (Tensor.of_bytes("prediction", (1,), [b"raw \xff reply"]),)
 
 
-def torchserve_edge(*answers: Answer, ready: bool = True, **attributes: Any) -> tuple[Edge, FakeInfer]:
+CATALOG = Catalog(
+    {contract.name: contract for contract in (DIGITS, PLAIN, PAIR)},
+    {"digits": ThreePixels()},
+    frozenset({"own"}),
+)
+
+
+def torchserve_edge(
+    *answers: Answer, ready: bool = True, catalog: Catalog = CATALOG, **attributes: Any
+) -> tuple[Edge, FakeInfer]:
     """The edge, and the Infer behind Resolved that keeps what it was asked."""
     infer = FakeInfer(*(answers or (outputs,)))
-    contracts = {contract.name: contract for contract in (DIGITS, PLAIN, PAIR)}
-    catalog = Catalog(contracts, {"digits": ThreePixels()}, frozenset({"own"}))
     edge = Edge(
         infer=chain(partial(Resolved, catalog=catalog, max_request_bytes=2**26), to=infer),
         catalog=catalog,

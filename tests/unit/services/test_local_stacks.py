@@ -8,6 +8,7 @@ import yaml
 from gateway.configuration import ConfigurationError
 from services import local_stacks
 from services.local_stacks import describe
+from tests.fakes import a_version
 
 POOL = "endpoints: {t: {backend: triton, address: 'h:1'}}\npools: [{model: m, endpoints: [t]}]\n"
 
@@ -28,7 +29,7 @@ def a_model(folder: Path, *files: str, example: str = "") -> None:
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
         "example": example,
         "default_version": "1",
-        "versions": {"1": {"weights": "w", "sha256": "0" * 64, "variants": ["fp32"]}},
+        "versions": {"1": a_version("fp32")},
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(contract))
     for file in files:

@@ -8,7 +8,7 @@ from gateway.catalog import Catalog
 from gateway.errors import BodyTooLarge, InferwayError, InvalidTensor, ModelNotFound, VersionNotFound
 from gateway.inference import InferRequest, Tensor
 from gateway.stages.resolved import Resolved
-from tests.fakes import VALUES, FakeInfer, a_contract, a_request
+from tests.fakes import VALUES, FakeInfer, a_contract, a_request, a_version
 
 LIMIT_BYTES = 1024
 
@@ -61,7 +61,7 @@ async def test_a_new_default_version_is_never_answered_for_by_the_old_one() -> N
 
 
 async def test_new_weights_under_an_old_version_take_a_new_key() -> None:
-    versions = {"1": {"weights": "w1", "sha256": "9" * 64, "variants": ["fp32"]}}
+    versions = {"1": a_version("fp32", sha256="9" * 64)}
     before = await Rig().resolve(a_request())
     after = await Rig(Catalog({"adder": a_contract(versions=versions)})).resolve(a_request())
     assert before.key != after.key

@@ -1,0 +1,1 @@
+"""Chinese sentiment: is a review good or bad?"""

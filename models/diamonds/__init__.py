@@ -1,0 +1,1 @@
+"""What a diamond costs, learnt with differential privacy."""

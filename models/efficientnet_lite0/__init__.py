@@ -1,0 +1,1 @@
+"""What a photo shows, of ImageNet's 1,000 classes."""

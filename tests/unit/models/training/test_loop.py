@@ -1,0 +1,68 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+MODELS = ROOT / ".venvs" / "models" / "bin"
+SCRIPT = Path(__file__).with_name("loop_runs.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run(case: str, folder: Path) -> Any:
+    if not MODELS.exists():
+        pytest.skip("there is no .venvs/models: run `make env-models`")
+    command = [str(MODELS / "python"), "-W", "error", str(SCRIPT), case, str(folder)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    facts = run("resume", tmp_path)
+    assert facts["resumed"] == facts["whole"]
+    _, history = facts["whole"]
+    assert history["losses"][-1] < history["losses"][0] / 2
+    assert len(history["losses"]) == 4
+
+
+def test_it_stops_when_the_score_no_longer_rises_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    _, history = run("early", tmp_path)
+    assert history["scores"] == [0.5, 0.7, 0.6, 0.6]
+    assert history["best_epoch"] == 2
+    assert history["training"] is False
+
+
+def test_two_processes_end_with_the_same_weights_and_share_the_work(tmp_path: Path) -> None:
+    if not MODELS.exists():
+        pytest.skip("there is no .venvs/models: run `make env-models`")
+    launcher = [str(MODELS / "torchrun"), "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, str(SCRIPT), "ranks", str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0][0] == ranks[1][0]
+    assert ranks[0][1]["losses"] != ranks[1][1]["losses"]  # each saw its own half of the rows
+    assert ranks[0][1]["scores"][-1] > 0.9
+
+
+def test_stochastic_gradient_descent_learns_too(tmp_path: Path) -> None:
+    _, history = run("sgd", tmp_path)
+    assert history["scores"][-1] > 0.9
+
+
+def test_buckets_hold_every_row_once_and_rows_of_like_length(tmp_path: Path) -> None:
+    facts = run("order", tmp_path)
+    assert sorted(facts["rows"]) == list(range(100))
+    assert facts["spread"] < 10  # of lengths 1 to 49, by lot about 40
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth(tmp_path: Path) -> None:
+    ratios = run("order", tmp_path)["ratios"]
+    assert ratios[0] == pytest.approx(0.1)
+    assert max(ratios) == ratios[10] == 1.0
+    assert ratios[100] == 0.01
+    assert ratios[10:] == sorted(ratios[10:], reverse=True)
