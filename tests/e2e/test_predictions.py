@@ -96,29 +96,6 @@ def test_a_digit_drawn_by_hand_is_read(gateway: StartedGateway, digit: int, vari
     assert likeliest(found) == str(digit)
 
 
-def garment(kind: str) -> bytes:
-    """A plain product picture: a dark garment on a white page."""
-    page = Image.new("RGB", (300, 360), (255, 255, 255))
-    pen = ImageDraw.Draw(page)
-    if kind == "Trouser":
-        pen.polygon(
-            [(95, 20), (205, 20), (225, 340), (165, 340), (150, 120), (135, 340), (75, 340)], (40, 40, 90)
-        )
-    else:
-        pen.polygon(
-            [(100, 40), (200, 40), (285, 110), (250, 150), (215, 120), (215, 330), (85, 330), (85, 120),
-             (50, 150), (15, 110)],
-            (120, 30, 30),
-        )  # fmt: skip
-    return png(page)
-
-
-@pytest.mark.parametrize("variant", variants("mobilenet_v2") if "mobilenet_v2" in NAMES else [])
-@pytest.mark.parametrize("kind", ["Trouser", "T-shirt/top"])
-def test_a_product_picture_is_recognised(gateway: StartedGateway, kind: str, variant: str) -> None:
-    assert likeliest(answer(gateway, "mobilenet_v2", garment(kind), "image/png", variant)) == kind
-
-
 def photo(name: str, turn: float) -> bytes:
     """A photo, mirrored, cropped and turned a little: not the file itself."""
     image = Image.open(MODELS / "efficientnet_lite0" / "photos" / name).convert("RGB")

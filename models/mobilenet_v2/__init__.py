@@ -1,0 +1,1 @@
+"""mobilenet_v2: which of Fashion-MNIST's ten kinds of clothing a picture shows."""
