@@ -30,9 +30,11 @@ def refusal(folder: Path, text: str, environment: Mapping[str, str] = NOTHING) -
 
 
 @pytest.mark.parametrize("name", ["inferway.yaml", "inferway.full.yaml"])
-def test_the_files_of_the_repository_are_right(name: str) -> None:
+def test_the_files_of_the_repository_serve_every_model(name: str) -> None:
     settings = load_settings(REPOSITORY / name, NOTHING)
-    assert list(load_contracts(settings, REPOSITORY)) == ["cnn_mnist"]
+    served = sorted(path.parent.name for path in REPOSITORY.glob("models/*/model.yaml"))
+    assert sorted(load_contracts(settings, REPOSITORY)) == served
+    assert "cnn_mnist" in served
 
 
 def test_an_empty_file_listens_on_this_machine_only(tmp_path: Path) -> None:
