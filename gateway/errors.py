@@ -10,8 +10,13 @@
     |-- NotFound
     |   |-- ModelNotFound
     |   `-- VersionNotFound              a version, label or variant that the model does not have
+    |-- Refused                        the caller's key does not let it in
+    |   |-- Unauthenticated              no key, or none that is known and valid
+    |   |-- ModelForbidden               the key may not call this model
+    |   `-- QuotaExceeded                the key is over its rate or its quota
     |-- DeadlineExceeded               the caller's deadline passed
     |-- Unavailable                    no endpoint left that could answer
+    |-- Overloaded                     shed: the pool cannot answer it in time
     `-- EndpointFailure                one attempt at one endpoint failed
         |-- EndpointUnreachable          nothing was sent: a retry is free
         |-- EndpointBusy                 its queue is full; it is well
@@ -34,6 +39,9 @@ class Code(Enum):
 
     INVALID_ARGUMENT = "invalid_argument"
     NOT_FOUND = "not_found"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    QUOTA_EXCEEDED = "quota_exceeded"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -125,6 +133,50 @@ class VersionNotFound(NotFound):
         self.model = model
 
 
+class Refused(InferwayError):
+    """The caller's key does not let it in.
+
+    Args:
+        message: why.
+        reason: `no_key`, `wrong_key`, `model`, `rate` or `quota`: a label of the metrics.
+    """
+
+    code = Code.FORBIDDEN
+
+    def __init__(self, message: str, *, reason: str = "model") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unauthenticated(Refused):
+    """No key came, or none that is known and valid."""
+
+    code = Code.UNAUTHENTICATED
+
+    def __init__(self, message: str, *, reason: str = "wrong_key") -> None:
+        super().__init__(message, reason=reason)
+
+
+class ModelForbidden(Refused):
+    """The key is valid, and not for this model."""
+
+
+class QuotaExceeded(Refused):
+    """The key is over its rate or its quota; the caller may come back.
+
+    Args:
+        message: which of the two.
+        reason: `rate` or `quota`.
+        retry_after_seconds: when the next request may pass.
+    """
+
+    code = Code.QUOTA_EXCEEDED
+
+    def __init__(self, message: str, *, reason: str = "rate", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class DeadlineExceeded(InferwayError):
     """The caller's deadline passed before an answer was there."""
 
@@ -146,8 +198,28 @@ class Unavailable(InferwayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Overloaded(InferwayError):
+    """Shed before it was sent: the pool has more than it can answer in time. The caller may come back.
+
+    Args:
+        message: why this request.
+        retry_after_seconds: when one more would be answered, by the rate of the answers now.
+    """
+
+    code = Code.UNAVAILABLE
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class EndpointFailure(InferwayError):
-    """One attempt at one endpoint failed; `endpoint` is filled in by the balancer."""
+    """One attempt at one endpoint failed.
+
+    Attributes:
+        endpoint: which; filled in by the balancer.
+        hedged_at: the other endpoint, where an attempt that ran beside it failed too; else empty.
+    """
 
     code = Code.UNAVAILABLE
     retryable = True
@@ -156,7 +228,7 @@ class EndpointFailure(InferwayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.endpoint = ""
+        self.endpoint = self.hedged_at = ""
 
 
 class EndpointUnreachable(EndpointFailure):

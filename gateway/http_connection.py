@@ -6,10 +6,11 @@ the clear, as Java's HttpClient and `curl --http2` do with every first request.
 """
 
 import asyncio
+import resource
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.protocols.http_body import WHOLE_BODY
 
@@ -20,6 +21,12 @@ HEAD_SECONDS = 30.0
 UNREAD_SECONDS = 10.0
 """How long the rest of a body is read and thrown away once its request has been answered, so that a caller
 who looks at the reply only after it has sent everything finds it."""
+LAST_SECONDS = 0.5
+"""When the gateway ends, how long a connection that waits for a request may still bring one: it may be on its
+way, and would be lost if the connection were closed at once."""
+FILES_DIVISOR = 2
+"""HTTP connections may take this part of the files that the process may open. The rest is for gRPC, the admin
+port, model servers and Redis: a flood must not look to the probes as if the gateway were dead."""
 
 _TOO_LARGE = b"request head is larger than the limit of %d bytes" % HEAD_LIMIT_BYTES
 
@@ -32,21 +39,29 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = True
         self._idle_bytes = 0  # received since the parser last reported anything that is handed on
         self._timer: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own
-        """Start to wait for the first head."""
+        """Start to wait for the first head, unless there are too many connections."""
         super().connection_made(transport)
-        self._close_after(HEAD_SECONDS)
+        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_DIVISOR:
+            transport.abort()
+        else:
+            self._close_after(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._keep_open()
+        if self._answering is not None:
+            self._answering.disconnected = True  # uvicorn tells the last request that came, and not this one
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override] # uvicorn closes at once, whatever is under way
         """The caller has sent all that it will; its last request is answered all the same (RFC 9112, 9.6)."""
         cycle = self.cycle
         is_waited_for = cycle is not None and not cycle.more_body and not cycle.response_complete
+        is_waited_for &= self.transport.get_extra_info("sslcontext") is None  # TLS cannot close one side only
         if is_waited_for:
             cycle.keep_alive = False
         return is_waited_for
@@ -88,6 +103,8 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_bytes = 0
         self._keep_open()
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -107,6 +124,20 @@ class HttpConnection(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.more_body and self.cycle.response_complete:
             self._close_after(UNREAD_SECONDS)
+
+    def shutdown(self) -> None:
+        """The gateway ends: answer what is under way, or comes now, and say that it was the last."""
+        self._is_ending = True
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self._close_after(LAST_SECONDS)
+        else:
+            super().shutdown()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start on a request."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
         """Keep uvicorn from starting on a request that is read again without its offer."""

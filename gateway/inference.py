@@ -147,8 +147,12 @@ class InferRequest:
         outputs: the outputs wanted, in this order; empty means all.
         parameters: what the backend is to see; the gateway's own parameters are not among them.
         id: the caller's own id, returned with the answer and part of no key.
+        sticky: what keeps its caller on one side of a canary (`x-inferway-sticky`); part of no key.
         key: the content key, set by Resolved; empty means that the answer must not be cached or shared.
-        excluded: names of the endpoints that this request already failed at.
+        excluded: names of the endpoints that this request already failed at, or is under way at.
+        picked: where the balancer writes the names of the endpoints that it sends the request to, when given.
+        priority: 1 is the highest, larger is lower, 0 is the default; part of no key.
+        flight_deadline: of a flight of SingleFlight, whose own `deadline` is infinite.
     """
 
     model: str
@@ -160,17 +164,37 @@ class InferRequest:
     outputs: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=_no_parameters)
     id: str = ""
+    sticky: str = ""
     key: bytes = b""
     excluded: frozenset[str] = frozenset()
+    picked: list[str] | None = field(default=None, compare=False)
+    priority: int = 0
+    flight_deadline: "FlightDeadline | None" = None
+
+    @property
+    def latest_deadline(self) -> float:
+        """Until when anybody wants the answer, as far as is known now."""
+        return self.deadline if self.flight_deadline is None else self.flight_deadline.latest
 
     @property
     def pool(self) -> "PoolKey":
         """Which pool can answer, once Resolved has run; without a contract, one for all versions."""
         return PoolKey(self.model, self.version if self.variant else "", self.variant)
 
-    def without(self, endpoint: str) -> "InferRequest":
-        """The same request, for any endpoint but `endpoint`."""
-        return replace(self, excluded=self.excluded | {endpoint})
+    def without(self, *endpoints: str) -> "InferRequest":
+        """The same request, for any endpoint but these."""
+        return replace(self, excluded=self.excluded.union(endpoints))
+
+
+@dataclass(slots=True)
+class FlightDeadline:
+    """The latest deadline of all who have joined a flight; those who join later may move it to later.
+
+    Attributes:
+        latest: a point of `time.monotonic()`.
+    """
+
+    latest: float
 
 
 @dataclass(frozen=True, slots=True)

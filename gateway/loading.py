@@ -12,6 +12,8 @@ from gateway.contract import Contract
 from gateway.settings import Settings
 
 ENVIRONMENT_PREFIX = "INFERWAY_"
+NO_SETTINGS = frozenset({"INFERWAY_ADMIN"})
+"""What begins like a setting and is for the command line (`gateway/cli/`)."""
 
 
 def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -60,7 +62,7 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
     """`INFERWAY_A__B=value` as nested mappings; values are read as YAML reads them."""
     nested: dict[str, Any] = {}
     for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in NO_SETTINGS:
             continue
         *parents, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         section = nested

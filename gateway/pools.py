@@ -6,6 +6,7 @@ from gateway.configuration import ConfigurationError, meant
 from gateway.contract import Contract
 from gateway.inference import PoolKey
 from gateway.settings import Settings
+from gateway.traffic_settings import PolicyName
 
 
 def pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dict[PoolKey, tuple[str, ...]]:
@@ -44,6 +45,13 @@ def pool_endpoints(settings: Settings, contracts: Mapping[str, Contract]) -> dic
             raise ConfigurationError(f"{place}: '{entry.model}' has a pool already")
         pools[key] = entry.endpoints
     return pools
+
+
+def pool_policy(settings: Settings, key: PoolKey) -> PolicyName:
+    """How a pool of `pool_endpoints` picks among its endpoints."""
+    own = [pool.policy for pool in settings.pools if pool.serves(key.model, key.version, key.variant)]
+    own += [entry.policy for entry in settings.passthrough if entry.model == key.model]
+    return next(iter(own), None) or settings.balancing.policy  # a shadow may ask for what no pool serves
 
 
 def _keys(settings: Settings, index: int, contracts: Mapping[str, Contract]) -> Iterator[PoolKey]:

@@ -1,102 +1,116 @@
-"""Runs a gateway: the HTTP, gRPC and admin listeners in one process, until SIGTERM or SIGINT."""
+"""Runs a gateway: its listeners in one process, until SIGTERM or SIGINT."""
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
 import grpc
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
 from gateway.http_connection import HttpConnection
 from gateway.protocols.grpc_reflection import enable_reflection
+from gateway.reload import Reloads
 from gateway.settings import ServerSettings
 
 _log = structlog.get_logger()
 
 GRPC_OVERHEAD_BYTES = 64 * 1024
 """What a message holds beside its tensors: the limit is on what the client sends, not on our framing."""
+GRPC_METADATA_BYTES = 16 * 1024
+"""Of one call; the HTTP port's heads may be larger, since cookies and proxies' headers come there."""
+GRPC_STREAMS = 1000
+"""Calls at a time on one connection; further ones wait at the client, or open another."""
+GRPC_FILES_DIVISOR = 4
+"""gRPC connections may take this part of the files that the process may open (see http_connection)."""
+GRPC_HANDSHAKE_SECONDS = 30
+GRPC_PING_SECONDS = 60
+"""A connection on which nothing came for so long is asked whether it is still there ..."""
+GRPC_PONG_SECONDS = 20
+"""... and closed when it does not answer within this."""
+GRPC_CLIENT_PING_SECONDS = 10
+"""Clients that ping more often than this, while nothing is sent, are sent away (`too_many_pings`)."""
+UNTAKEN_SECONDS = 30
+"""How long a caller may take nothing of its reply."""
+LISTEN_POLL_SECONDS = 0.01
+"""How often uvicorn is asked whether it listens; it tells nobody."""
 KEEP_ALIVE_SECONDS = 75
 """How long a connection without a request stays open: longer than pools of clients and load balancers keep
 theirs (mostly 60), so that it is they who close, and no request meets a closed one."""
 
 
-class _HttpServer(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to `serve`, which stops three listeners and not one."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
         yield
 
 
-async def serve(gateway: Gateway, settings: ServerSettings) -> None:
-    """Listen until a signal comes, then answer what is in flight and return.
+async def serve(gateway: Gateway, settings: ServerSettings, reloads: Reloads | None = None) -> None:
+    """Listen until SIGTERM or SIGINT comes, then answer what is in flight and return.
+
+    Args:
+        gateway: what answers.
+        settings: where to listen.
+        reloads: is asked to reload at SIGHUP.
 
     Raises:
         ConfigurationError: a port is taken.
     """
+    stop = told_to_stop()
+    with (
+        bind(settings.host, settings.http_port, "http_port") as http,
+        bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
+    ):
+        async with gateway, reloading(gateway, reloads, stop):
+            await listen(gateway, settings, {http: gateway.http, admin: gateway.admin}, stop)
+    _log.info("gateway_stopped")
+
+
+def told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and by SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with (
-        _bind(settings.host, settings.http_port, "http_port") as http,
-        _bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
-    ):
-        async with gateway:
-            await _listen(gateway, settings, {http: gateway.http, admin: gateway.admin}, stop)
-    _log.info("gateway_stopped")
+    return stop
 
 
-async def _listen(
-    gateway: Gateway, settings: ServerSettings, apps: Mapping[socket.socket, FastAPI], stop: asyncio.Event
-) -> None:
-    """Answer on every port until `stop`, or until a listener fails: better no gateway than half of one."""
-    grpc_server, grpc_port = await _grpc_server(gateway, settings)
-    servers = {bound: _http_server(app, settings) for bound, app in apps.items()}
-    serving = [asyncio.create_task(server.serve(sockets=[bound])) for bound, server in servers.items()]
-    http, admin = map(_address, apps)
-    _log.info("gateway_started", http=http, grpc=f"{settings.host}:{grpc_port}", admin=admin)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait((stopped, *serving), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    _log.info("gateway_stopping", drain_seconds=settings.drain_seconds)
-    for server in servers.values():
-        server.should_exit = True
-    await asyncio.gather(grpc_server.stop(settings.drain_seconds), *serving, return_exceptions=True)
-    for task in serving:
-        task.result()
-
-
-def _bind(host: str, port: int, setting: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+@contextlib.asynccontextmanager
+async def reloading(gateway: Gateway, reloads: Reloads | None, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Take changed configurations until the gateway stops: what drains begins nothing new."""
+    if reloads is None:
+        yield
+        return
+    gateway.control.reload = reloads.must
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.ask)
+    running = asyncio.create_task(reloads.run())
+    stopping = asyncio.create_task(stop.wait())
+    stopping.add_done_callback(lambda _: running.cancel())
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _port_taken(host, port, setting, error.strerror or str(error)) from error
-    return listener
+        yield
+    finally:
+        stopping.cancel()
+        await asyncio.gather(stopping, running, return_exceptions=True)
 
 
-def _port_taken(host: str, port: int, setting: str, why: str) -> ConfigurationError:
-    mend = f"free it, or set INFERWAY_SERVER__{setting.upper()}"
-    return ConfigurationError(f"cannot listen on {host}:{port}: {why}; {mend}")
+def http_server(app: ASGIApp, settings: ServerSettings, tls: ssl.SSLContext | None) -> HttpServer:
+    """What serves an app over HTTP/1.1; its `serve` takes the sockets."""
+    return HttpServer(http_config(app, settings, tls))
 
 
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{host}:{port}"
-
-
-def _http_server(app: FastAPI, settings: ServerSettings) -> _HttpServer:
-    config = uvicorn.Config(
+def http_config(app: ASGIApp, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    """How an app is served over HTTP/1.1."""
+    return uvicorn.Config(
         app,
         http=HttpConnection,
         ws="none",
@@ -105,26 +119,146 @@ def _http_server(app: FastAPI, settings: ServerSettings) -> _HttpServer:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        ssl_context_factory=(lambda *_: tls) if tls else None,
     )
-    return _HttpServer(config)
 
 
-async def _grpc_server(gateway: Gateway, settings: ServerSettings) -> tuple[grpc.aio.Server, int]:
-    limit = settings.max_request_bytes + GRPC_OVERHEAD_BYTES
-    server = grpc.aio.server(
-        options=(
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        )
-    )
+NewServer = Callable[[ASGIApp, ServerSettings, ssl.SSLContext | None], HttpServer]
+"""Makes what serves an app, in the clear or over TLS."""
+
+
+async def listen(
+    gateway: Gateway,
+    settings: ServerSettings,
+    apps: Mapping[socket.socket, ASGIApp],
+    stop: asyncio.Event,
+    *,
+    new_server: NewServer = http_server,
+    shares_grpc: bool = False,
+    began: asyncio.Event | None = None,
+) -> None:
+    """Answer on every port until `stop`, or until a listener fails: better no gateway than half of one.
+
+    Args:
+        gateway: has started.
+        settings: the gRPC port, and how long the end may take.
+        apps: by the socket that is bound for each.
+        stop: set when it is to end.
+        new_server: makes what serves an app.
+        shares_grpc: whether other processes listen on the gRPC port, too.
+        began: set once every port is listened on.
+
+    Raises:
+        ConfigurationError: the gRPC port is taken.
+    """
+    grpc_server, grpc_port = await _grpc_server(gateway, settings, shares_grpc=shares_grpc)
+    public = gateway.tls.context if gateway.tls else None
+    servers = {
+        bound: new_server(app, settings, public if app is gateway.http else None)
+        for bound, app in apps.items()
+    }
+    serving = [asyncio.create_task(server.serve(sockets=[bound])) for bound, server in servers.items()]
+    names = {"http" if app is gateway.http else "admin": address(bound) for bound, app in apps.items()}
+    _log.info("gateway_started", grpc=f"{settings.host}:{grpc_port}", **names)
+    if began is not None:
+        await _until_all_listen(servers.values(), serving)
+        began.set()
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((stopped, *serving), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    _log.info("gateway_stopping", drain_seconds=settings.drain_seconds)
+    if stop.is_set():
+        gateway.edge.leaving.set()
+        await asyncio.sleep(settings.drain_delay_seconds)
+    gateway.edge.closing.set()
+    for server in servers.values():
+        server.should_exit = True
+    await asyncio.gather(grpc_server.stop(settings.drain_seconds), *serving, return_exceptions=True)
+    for task in serving:
+        task.result()
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that is bound and does not listen yet.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it: one whose caller takes nothing of its reply is closed by the kernel. Neither
+    # asyncio nor uvicorn ever give up on it, nor on the memory that the reply is in.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise port_taken(host, port, setting, error.strerror or str(error)) from error
+    return listener
+
+
+def port_taken(host: str, port: int, setting: str, why: str) -> ConfigurationError:
+    """What to say of a port that cannot be had, with the setting that moves it."""
+    mend = f"free it, or set INFERWAY_SERVER__{setting.upper()}"
+    return ConfigurationError(f"cannot listen on {host}:{port}: {why}; {mend}")
+
+
+async def _until_all_listen(servers: Collection[HttpServer], serving: Sequence[asyncio.Task[None]]) -> None:
+    def is_over() -> bool:
+        return all(server.started for server in servers) or any(task.done() for task in serving)
+
+    while not is_over():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(LISTEN_POLL_SECONDS)
+
+
+def address(listener: socket.socket) -> str:
+    """Host and port of a socket that is bound."""
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+async def _grpc_server(
+    gateway: Gateway, settings: ServerSettings, *, shares_grpc: bool
+) -> tuple[grpc.aio.Server, int]:
+    options = [*_grpc_options(settings), ("grpc.so_reuseport", int(shares_grpc))]
+    server = grpc.aio.server(interceptors=gateway.grpc_interceptors(), options=options)
     server.add_generic_rpc_handlers(gateway.grpc_handlers())
     enable_reflection(server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        address = f"{host}:{settings.grpc_port}"
+        if gateway.tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, gateway.tls.grpc_credentials())
     except RuntimeError as error:
-        raise _port_taken(host, settings.grpc_port, "grpc_port", "address in use") from error
+        raise port_taken(host, settings.grpc_port, "grpc_port", "address in use") from error
     await server.start()
     return server, port
+
+
+def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Bounds on what a client may send and hold."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    options = [
+        ("grpc.max_receive_message_length", settings.max_request_bytes + GRPC_OVERHEAD_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", GRPC_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", GRPC_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", GRPC_STREAMS),
+        ("grpc.max_allowed_incoming_connections", files // GRPC_FILES_DIVISOR),
+        ("grpc.server_handshake_timeout_ms", 1000 * GRPC_HANDSHAKE_SECONDS),
+        ("grpc.keepalive_time_ms", 1000 * GRPC_PING_SECONDS),
+        ("grpc.keepalive_timeout_ms", 1000 * GRPC_PONG_SECONDS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1000 * GRPC_CLIENT_PING_SECONDS),
+    ]
+    if settings.max_connection_age_seconds:
+        options += [
+            ("grpc.max_connection_age_ms", round(1000 * settings.max_connection_age_seconds)),
+            ("grpc.max_connection_age_grace_ms", round(1000 * settings.max_connection_age_grace_seconds)),
+        ]
+    return options

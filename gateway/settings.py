@@ -12,9 +12,25 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from gateway.configuration import Source, meant, misplaced
+from gateway.security_settings import (
+    EndpointTlsSettings,
+    KeySettings,
+    ListenerTlsSettings,
+    QuotaSettings,
+    RedisSettings,
+)
 from gateway.specs import BackendKind, Name, Section, Version
+from gateway.traffic_settings import (
+    AdmissionSettings,
+    BalancingSettings,
+    HedgingSettings,
+    PolicyName,
+    ReloadSettings,
+    RetrySettings,
+    RolloutSettings,
+    ShadowSettings,
+)
 
-Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -22,19 +38,6 @@ def _is_address(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError("an address is host:port, for example 127.0.0.1:8001")
-    return value
-
-
-def _is_redis_url(value: str) -> str:
-    expected = "expected redis://host:port/number or rediss://..., or nothing"
-    try:
-        parts = urlsplit(value)
-        is_known = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
-        int(parts.path.strip("/") or 0)
-    except ValueError as error:
-        raise ValueError(expected) from error
-    if value and not is_known:
-        raise ValueError(expected)
     return value
 
 
@@ -46,19 +49,37 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Address = Annotated[str, AfterValidator(_is_address)]
+AdminWrites = Literal["loopback", "any", "off"]
+"""From where the admin port takes changes."""
 EndpointNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class ServerSettings(Section):
-    """Where the gateway listens, and how much it takes."""
+    """Where the gateway listens, and how much it takes.
 
+    Attributes:
+        processes: how many gateway processes share the ports.
+        admin_writes: from where the admin port takes changes.
+        drain_delay_seconds: after SIGTERM, how long it goes on as before while it says that it is not ready,
+            so that whoever balances over several gateways turns to the others first.
+        max_connection_age_seconds: after which a gRPC connection is to be made anew, so that clients spread
+            over the replicas that there are; 0 means never.
+        max_connection_age_grace_seconds: how long calls in flight on such a connection may take to finish.
+    """
+
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
     host: str = "127.0.0.1"
     http_port: Port = 8080
     grpc_port: Port = 8081
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8082
+    admin_writes: AdminWrites = "loopback"
     max_request_bytes: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
+    drain_delay_seconds: Annotated[float, Field(ge=0)] = 0.0
+    max_connection_age_seconds: Annotated[float, Field(ge=0)] = 300.0
+    max_connection_age_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    tls: ListenerTlsSettings = ListenerTlsSettings()
 
 
 class LogSettings(Section):
@@ -68,12 +89,30 @@ class LogSettings(Section):
     format: Literal["json", "console"] = "json"
 
 
-class RedisSettings(Section):
-    """The shared cache tier. Without `url` there is none, and the memory tier stands alone."""
+def _is_otlp_endpoint(value: str) -> str:
+    expected = "expected http://host:port or https://host:port of a collector's OTLP over gRPC, or nothing"
+    try:
+        parts = urlsplit(value)
+        is_known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if value and (not is_known or parts.path.strip("/") or parts.query):
+        raise ValueError(expected)
+    return value
 
-    url: Annotated[str, AfterValidator(_is_redis_url)] = ""
-    timeout_seconds: Seconds = 0.1
-    retry_after_seconds: Seconds = 1.0
+
+class TracingSettings(Section):
+    """OpenTelemetry traces, sent over OTLP (gRPC). Without an endpoint there are none.
+
+    Attributes:
+        otlp_endpoint: the collector's, `http://host:4317`; `https://` for TLS.
+        sample_ratio: share of the traces that begin here; a caller that brings one has decided.
+        service_name: the resource's.
+    """
+
+    otlp_endpoint: Annotated[str, AfterValidator(_is_otlp_endpoint)] = ""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    service_name: Annotated[str, Field(min_length=1)] = "inferway-gateway"
 
 
 class CacheSettings(Section):
@@ -83,70 +122,66 @@ class CacheSettings(Section):
     redis: RedisSettings = RedisSettings()
 
 
-class RetrySettings(Section):
-    """Retries of attempts that failed at one endpoint, at another one.
-
-    Attributes:
-        max_attempts: attempts a request, the first included.
-        budget_ratio: retries for each request of live traffic.
-        budget_floor_per_second: retries a second that are always allowed.
-    """
-
-    max_attempts: Annotated[int, Field(ge=1)] = 4
-    budget_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
-    budget_floor_per_second: Annotated[float, Field(ge=0)] = 10.0
-
-
-class BalancingSettings(Section):
-    """Choice of endpoints, and their health.
-
-    Attributes:
-        attempt_timeout_seconds: how long one attempt may take, so that a hang is retried elsewhere.
-        latency_decay_seconds: how fast a peak of latency is forgotten.
-        consecutive_failures: how many in a row eject an endpoint.
-        ejection_seconds: the first ejection's length; each further one doubles it.
-        max_ejection_seconds: where doubling ends.
-        ready_interval_seconds: how often readiness is asked.
-        ready_timeout_seconds: how long an endpoint may take to say that it is ready.
-        warm_up_timeout_seconds: how long it may then take to answer the model's example, several times.
-    """
-
-    attempt_timeout_seconds: Seconds = 2.5
-    latency_decay_seconds: Seconds = 10.0
-    consecutive_failures: Annotated[int, Field(ge=1)] = 3
-    ejection_seconds: Seconds = 1.0
-    max_ejection_seconds: Seconds = 30.0
-    ready_interval_seconds: Seconds = 0.5
-    ready_timeout_seconds: Seconds = 1.0
-    warm_up_timeout_seconds: Seconds = 10.0
-
-
 class EndpointSettings(Section):
-    """One address of one backend replica.
+    """One address of one backend replica, or where the addresses of several are found.
 
     Attributes:
         backend: the kind of server; `onnxruntime` runs inside the gateway and has no address.
-        address: its gRPC address.
+        address: its gRPC address; one endpoint.
+        dns: a name and a port: an endpoint for each address that the name has, looked up again and again.
+        file: a list of addresses, in YAML, that something else writes: an endpoint for each; read again and
+            again, relative to the file.
         management_address: TorchServe's management gRPC address, which knows whether workers are ready.
+        management_port: the port of the same, on each address that `dns` or `file` leads to.
         repository: for `onnxruntime`: the folder of its models, relative to the file.
         threads: for `onnxruntime`: threads of one inference.
+        tls: for every other backend: TLS on its addresses.
     """
 
     backend: BackendKind
     address: Address | None = None
+    dns: Address | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
     management_address: Address | None = None
+    management_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     repository: str | None = None
     threads: Annotated[int, Field(ge=1)] = 1
+    tls: EndpointTlsSettings = EndpointTlsSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.backend == "onnxruntime") is (self.address is not None):
-            raise ValueError("every backend but onnxruntime needs an address, and onnxruntime has none")
+        places = [place for place in (self.address, self.dns, self.file) if place is not None]
+        if len(places) != (self.backend != "onnxruntime"):
+            raise ValueError(
+                "every backend but onnxruntime needs one of address, dns and file, and onnxruntime has none"
+            )
         if (self.backend == "onnxruntime") is (self.repository is None):
             raise ValueError("onnxruntime needs a repository, and no other backend has one")
-        if (self.backend == "torchserve") is (self.management_address is None):
-            raise ValueError("torchserve needs management_address, and no other backend has one")
+        if self.backend == "onnxruntime" and self.tls.ca:
+            raise ValueError("onnxruntime runs inside the gateway: it has no tls")
+        needs_management = self.backend == "torchserve"
+        if (needs_management and not self.is_discovered) is (self.management_address is None):
+            raise ValueError("torchserve needs management_address beside address, and nothing else has one")
+        if (needs_management and self.is_discovered) is (self.management_port is None):
+            raise ValueError("torchserve needs management_port beside dns or file, and nothing else has one")
         return self
+
+    @property
+    def is_discovered(self) -> bool:
+        """Whether its addresses are looked up while the gateway runs."""
+        return self.dns is not None or self.file is not None
+
+    @property
+    def dns_name(self) -> str:
+        """The name that its addresses are looked up by; empty where there is none."""
+        return (self.dns or "").rpartition(":")[0]
+
+    def at(self, address: str) -> Self:
+        """The settings of the endpoint at one address that was found."""
+        host = address.rpartition(":")[0]
+        management = f"{host}:{self.management_port}" if self.management_port else None
+        here = {"address": address, "management_address": management}
+        return self.model_copy(update={**here, "dns": None, "file": None, "management_port": None})
 
 
 class PoolSettings(Section):
@@ -157,12 +192,19 @@ class PoolSettings(Section):
         versions: the versions that they serve; empty means all of the model.
         variant: the variant that they serve; without one, every variant, each from those that publish it.
         endpoints: names of endpoints, of any mixture of backends.
+        policy: how it picks among them; None for that of `balancing`.
     """
 
     model: Name
     versions: tuple[Version, ...] = ()
     variant: Name | None = None
     endpoints: EndpointNames
+    policy: PolicyName | None = None
+
+    def serves(self, model: str, version: str, variant: str) -> bool:
+        """Whether this entry is about that."""
+        is_version = not self.versions or version in self.versions
+        return model == self.model and is_version and self.variant in {None, variant}
 
 
 class PassthroughSettings(Section):
@@ -170,6 +212,7 @@ class PassthroughSettings(Section):
 
     model: Name
     endpoints: EndpointNames
+    policy: PolicyName | None = None
 
 
 class Settings(Section):
@@ -177,13 +220,21 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     cache: CacheSettings = CacheSettings()
+    keys: KeySettings = KeySettings()
+    quotas: QuotaSettings = QuotaSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     retry: RetrySettings = RetrySettings()
+    hedging: HedgingSettings = HedgingSettings()
     balancing: BalancingSettings = BalancingSettings()
+    reload: ReloadSettings = ReloadSettings()
     models: tuple[str, ...] = ()
     endpoints: Mapping[Name, EndpointSettings] = {}
     pools: tuple[PoolSettings, ...] = ()
     passthrough: tuple[PassthroughSettings, ...] = ()
+    rollouts: tuple[RolloutSettings, ...] = ()
+    shadows: tuple[ShadowSettings, ...] = ()
 
     _source: Source | None = PrivateAttr(default=None)
 

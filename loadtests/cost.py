@@ -9,15 +9,11 @@ same requests go to the bare servers of `bare_server.py`, which show what the li
 import argparse
 import asyncio
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ import orjson
 from numpy.typing import NDArray
 
 from loadtests import bare_server as bare
+from loadtests.conditions import conditions
 from services.launch import Running, free_port
 from services.protocol import open_inference_pb2 as oip
 from tests.load import binary_request, distinct_images, read_reply
@@ -208,25 +205,10 @@ def table(figures: dict[str, dict[str, Figure]]) -> str:
     return "\n".join(lines)
 
 
-def conditions(requests: int, rounds: int) -> str:
+def run_conditions(requests: int, rounds: int) -> str:
     """Date, machine and versions of a run."""
-    model = next(
-        (
-            line.partition(": ")[2]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "uvicorn", "orjson", "redis"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
-    ).stdout.strip()
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({model}), Python {platform.python_version()}, "
-        f"{packages}; code {commit or 'unknown'}; {rounds} rounds of {requests} requests, "
-        f"{CONNECTIONS} in flight."
-    )
+    where = conditions(("grpcio", "uvicorn", "orjson", "redis"))
+    return f"{where}; {rounds} rounds of {requests} requests, {CONNECTIONS} in flight."
 
 
 def main() -> int:
@@ -238,7 +220,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure_all(Path(folder), arguments.requests, arguments.rounds)
-    text = f"{conditions(arguments.requests, arguments.rounds)}\n\n{table(figures)}\n"
+    text = f"{run_conditions(arguments.requests, arguments.rounds)}\n\n{table(figures)}\n"
     sys.stdout.write(text)
     if not arguments.no_write:
         before, _, rest = PAGE.read_text().partition(BEGIN)

@@ -29,7 +29,10 @@ REQUIREMENTS = ROOT / "requirements"
 TORCHSERVE = ROOT / "services" / "torchserve"
 TRITON = ROOT / "services" / "tensorrt"
 EVALUATION = "evaluation.json"
-NOT_EXPORTED = {"README.md", "train.py", "data.py", "compress.py", "anchors.json"}
+NOT_EXPORTED = {
+    "README.md", "train.py", "data.py", "compress.py", "teacher.py", "phrases.py",
+    "anchor.py", "anchors.json", "dynamic.py",
+}  # fmt: skip
 """Files of a model's folder that no artifact depends on; nor do records of training and measuring."""
 PRUNING = "channels.py"
 """The one module of compression/ that no export uses: it makes checkpoints."""

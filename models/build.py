@@ -15,18 +15,22 @@ removed.
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import manifest, publishing
+from models import gate, manifest, publishing
 from models.artifacts import MODELS, Artifact, names, of_model
 from models.gate import Refused
 from models.processes import ROOT, BuildError
+from models.progress import Progress
 
 OUT = ROOT / "build" / "models"
 FORMS: Mapping[str, tuple[str, ...]] = {
@@ -84,6 +88,7 @@ def bring_up_to_date(
             "inputs_sha256": wanted,
             **artifact.write(fresh),
         }
+        gate.check_record(record, made.get("metrics", {}))
         manifest.write(fresh, {**made, "evaluation": record} if record else made)
         _remove(target)
         for path in {manifest.path_of(fresh), fresh}:
@@ -107,7 +112,7 @@ def models_config(out: Path) -> str:
     """
     built = {path.parent.name for path in (out / "tfserving").glob("*/[0-9]*")}
     entries = [
-        f'  config {{\n    name: "{name}"\n    base_path: "/models/{name}"\n'
+        f'  config {{\n    name: "{name}"\n    base_path: "/models/tfserving/{name}"\n'
         '    model_platform: "tensorflow"\n    model_version_policy { all { } }\n  }\n'
         for name in sorted(built)
     ]
@@ -141,37 +146,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=OUT, help="the output folder (build/models)")
     parser.add_argument("--force", action="store_true", help="build also what has not changed")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="models at once (as many as there are cores)"
+    )
     options = parser.parse_args(argv)
     out = options.out.resolve()  # the exporters run elsewhere
     out.mkdir(parents=True, exist_ok=True)
-    artifacts: list[Artifact] = []
+    models: list[list[Artifact]] = []
     failures = 0
     with tempfile.TemporaryDirectory(dir=out, prefix=".building-") as scratch:
         for name in options.model or known:
             try:
-                artifacts += of_model(MODELS / name, out, Path(scratch))
+                models.append(list(of_model(MODELS / name, out, Path(scratch))))
             except BuildError as error:
                 failures += 1
                 print(f"{name}: not built: {error}", file=sys.stderr, flush=True)
         if not options.model and not failures:
-            remove_unwanted(out, {artifact.path for artifact in artifacts})
-        failed, refused = build_all(select(artifacts, options.form), out, force=options.force)
-        withdraw(artifacts, out, refused)
+            remove_unwanted(out, {artifact.path for model in models for artifact in model})
+        chosen = [select(model, options.form) for model in models]
+        failed, refused = build_models(chosen, out, force=options.force, jobs=options.jobs)
+        withdraw([artifact for model in models for artifact in model], out, refused)
     config = out / "tfserving" / "models.config"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(models_config(out))
     return 1 if failures or failed else 0
 
 
-def build_all(artifacts: Sequence[Artifact], out: Path, *, force: bool) -> tuple[int, set[str]]:
+def build_models(
+    models: Sequence[Sequence[Artifact]], out: Path, *, force: bool, jobs: int
+) -> tuple[int, set[str]]:
+    """Build each model's artifacts in order, several models at once.
+
+    Args:
+        models: the artifacts of each; none needs another model's.
+        out: the output folder.
+        force: build also what has not changed.
+        jobs: how many models at once.
+
+    Returns:
+        How many artifacts were not built, and the paths of those that were refused.
+    """
+    progress = Progress(sum(map(len, models)))
+    # a model at a time keeps its frameworks from sharing the cores with another's: one thread each
+    longest_first = sorted(models, key=len, reverse=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        done = list(pool.map(partial(build_all, out=out, force=force, progress=progress), longest_first))
+    return sum(failed for failed, _ in done), set().union(*(refused for _, refused in done))
+
+
+def build_all(
+    artifacts: Sequence[Artifact], out: Path, *, force: bool, progress: Progress
+) -> tuple[int, set[str]]:
     """Build in order, a line each; how many were not built, and the paths of those that were refused."""
     failed: set[str] = set()
     refused: set[str] = set()
-    for i, artifact in enumerate(artifacts, 1):
+    for artifact in artifacts:
+        progress.begins(artifact.path)
         begun = time.monotonic()
-        shown = f"[{i}/{len(artifacts)}] {artifact.path}: "
-        if sys.stdout.isatty():
-            print(shown, end="", flush=True)
         try:
             built = bring_up_to_date(artifact, out, force=force, missing=failed)
             said = f"built in {time.monotonic() - begun:.1f} s" if built else "up to date"
@@ -180,7 +211,7 @@ def build_all(artifacts: Sequence[Artifact], out: Path, *, force: bool) -> tuple
             if isinstance(error, Refused) or artifact.lacks(refused):
                 refused.add(artifact.path)
             said = f"{'refused' if artifact.path in refused else 'not built'}: {error}"
-        print(said if sys.stdout.isatty() else shown + said, flush=True)
+        progress.ends(artifact.path, said)
     return len(failed), refused
 
 

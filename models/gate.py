@@ -31,6 +31,12 @@ METRICS = ("accuracy", "r2", "agreement")
 LARGEST_LOSS, DEFAULT_LARGEST_LOSS = "largest_loss", 0.01
 TOLERATED_ERRORS = 2.0
 """Standard errors that a sample may be off."""
+CHANCE_ERRORS, CHANCE = 4.0, 0.01
+"""By how much record and examples may differ: standard errors, and on top what few wrong answers hide."""
+MEND = "restore its weights, calibration.zip and examples.zip, or make better weights"
+"""Of a variant whose record was good enough: something was changed since."""
+LEAST_EXAMPLES = 100
+"""Of fewer the standard error is so wide that anything would pass."""
 ROUNDING = 1e-9
 """Of differences of decimal numbers: 0.99 - 0.98 is more than 0.01 in floating point."""
 
@@ -99,6 +105,8 @@ def judge_examples(
     Raises:
         Refused: it is worth less than the contract asks for.
     """
+    if len(labels) < LEAST_EXAMPLES:
+        raise Refused(f"examples.zip has {len(labels)} examples, at least {LEAST_EXAMPLES} are needed")
     if not np.isfinite(answers).all():
         raise Refused("it answers what is no number")
     found = {}
@@ -111,11 +119,14 @@ def judge_examples(
             "value": own.value, "standard_error": error, "loss": loss, "loss_standard_error": loss_error,
         }  # fmt: skip
         if own.value + TOLERATED_ERRORS * error < floor - ROUNDING:
-            raise Refused(f"{metric} {own.value:.4f} on {len(labels)} examples, its floor is {floor:g}")
+            raise Refused(
+                f"{metric} {own.value:.4f} on {len(labels)} examples, its floor is {floor:g}: {MEND}"
+            )
         most = _largest_loss(floors, metric)
         if loss - TOLERATED_ERRORS * loss_error > most + ROUNDING:
             raise Refused(
-                f"{loss:.4f} {metric} less than fp32 on {len(labels)} examples, at most {most:g} is allowed"
+                f"{loss:.4f} {metric} less than fp32 on {len(labels)} examples, "
+                f"at most {most:g} is allowed: {MEND}"
             )
     return found
 
@@ -154,6 +165,25 @@ def judge_record(
                 f"{loss:.4f} {metric} less than fp32 on the whole test split, at most {most:g} is allowed"
             )
     return found
+
+
+def check_record(record: Mapping[str, float], examples: Mapping[str, Mapping[str, float]]) -> None:
+    """See that a variant's record and its examples may be of the same artifact.
+
+    Args:
+        record: what `judge_record` found.
+        examples: what `judge_examples` found.
+
+    Raises:
+        Refused: they differ by more than chance.
+    """
+    for metric in sorted(record.keys() & examples):
+        recorded, found = record[metric], examples[metric]["value"]
+        if abs(recorded - found) > CHANCE_ERRORS * examples[metric]["standard_error"] + CHANCE:
+            raise Refused(
+                f"{metric} {found:.4f} on the examples, but {recorded:.4f} in evaluation.json: restore what "
+                "was changed since, or run `make eval`"
+            )
 
 
 def metrics_of(floors: Mapping[str, float]) -> dict[str, float]:

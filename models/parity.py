@@ -97,7 +97,9 @@ def onnx(file: Path, output: str) -> Answer:
     """An ONNX file, run by ONNX Runtime on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # models.build runs one program a core
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda inputs: np.asarray(session.run([output], dict(inputs))[0])
 
 
@@ -109,6 +111,7 @@ def onnx_tensorrt(file: Path, output: str) -> Answer:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda inputs: np.asarray(session.run([output], dict(inputs))[0])
@@ -132,7 +135,7 @@ def savedmodel(folder: Path, output: str) -> Answer:
     """A SavedModel folder, run as the stand-in for TF Serving does."""
     from services.tfserving.saved_model import SavedModel
 
-    return _served(SavedModel(folder, intra_op_threads=0, inter_op_threads=0), output)
+    return _served(SavedModel(folder, intra_op_threads=1, inter_op_threads=1), output)
 
 
 def litert(folder: Path, output: str) -> Answer:

@@ -8,6 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore"}
 """Frameworks say much; the last line of a failure must be its reason."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+"""Several programs run at once, one a core: more threads than cores would only wait for one another."""
 
 
 class BuildError(RuntimeError):
@@ -27,7 +29,7 @@ def run(environment: str, program: str, *arguments: str) -> None:
     done = subprocess.run(
         [str(path), *arguments],
         cwd=ROOT,
-        env={**os.environ, **QUIET},
+        env={**os.environ, **QUIET, **ONE_THREAD},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

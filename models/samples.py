@@ -9,6 +9,7 @@ same.
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,15 @@ def read(path: Path) -> Samples:
     """The samples of a zip, in order of name.
 
     Raises:
-        ValueError: a member's name is not of the form above, or there is none.
-        OSError, zipfile.BadZipFile: it cannot be read.
+        ValueError: it is missing or damaged, a member's name is not of the form above, or there is none.
     """
+    try:
+        return _read(path)
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: missing or damaged: restore the file ({error})") from error
+
+
+def _read(path: Path) -> Samples:
     with zipfile.ZipFile(path) as archive:
         names = sorted(archive.namelist())
         found = [NAME.fullmatch(name) for name in names]

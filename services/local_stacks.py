@@ -130,10 +130,9 @@ def _triton(endpoint: EndpointSettings, run_dir: Path) -> Launch:
 
 
 def _tfserving(endpoint: EndpointSettings, run_dir: Path) -> Launch:
-    models_root = BUILT / "tfserving"
     return tfserving.launch(
-        models_config=models_root / "models.config",
-        models_root=models_root,
+        models_config=BUILT / "tfserving" / "models.config",
+        models_root=BUILT,
         run_dir=run_dir,
         port=_port(endpoint.address),
         venv=VENVS / "tensorflow",

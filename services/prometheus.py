@@ -1,10 +1,11 @@
 """Start Prometheus with the project's own configuration and rules (deploy/prometheus)."""
 
 import http.client
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import yaml
 
 from services.launch import Launch, LaunchError
 
@@ -12,12 +13,22 @@ CONFIGURATION = Path(__file__).parents[1] / "deploy" / "prometheus"
 PROBE_SECONDS = 1.0
 
 
-def launch(*, run_dir: Path, targets: Mapping[str, str], port: int = 9090, host: str = "127.0.0.1") -> Launch:
+def launch(
+    *,
+    run_dir: Path,
+    targets: Mapping[str, str],
+    alertmanagers: Sequence[str] = (),
+    port: int = 9090,
+    host: str = "127.0.0.1",
+) -> Launch:
     """Write the configuration with these targets into `run_dir` and say how to start Prometheus.
+
+    All else is as in deploy/prometheus: intervals, rules and alerts.
 
     Args:
         run_dir: configuration, samples and log.
         targets: host:port of each `/metrics`, by the job's name.
+        alertmanagers: host:port of each Alertmanager; without one, alerts are seen on Prometheus' own page.
         port: where to listen.
         host: the interface.
 
@@ -28,10 +39,14 @@ def launch(*, run_dir: Path, targets: Mapping[str, str], port: int = 9090, host:
     if program is None:
         raise LaunchError("prometheus is not installed (Debian: apt-get install prometheus)")
     run_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("prometheus.yml", "rules.yml"):
+    configuration = yaml.safe_load((CONFIGURATION / "prometheus.yml").read_text())
+    for name in configuration["rule_files"]:
         shutil.copyfile(CONFIGURATION / name, run_dir / name)
-    groups = [{"labels": {"job": job}, "targets": [address]} for job, address in targets.items()]
-    (run_dir / "targets.json").write_text(json.dumps(groups, indent=2))
+    configuration["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [*alertmanagers]}]}]}
+    configuration["scrape_configs"] = [
+        {"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in targets.items()
+    ]
+    (run_dir / "prometheus.yml").write_text(yaml.safe_dump(configuration, sort_keys=False))
     return Launch(
         name="prometheus",
         argv=[

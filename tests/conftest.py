@@ -1,6 +1,8 @@
 """Fixtures for the tests that need real servers, and `--no-skips` for the run that must not leave one out."""
 
+import signal
 from collections.abc import Generator, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -21,6 +23,18 @@ from tests.serving import (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--no-skips`: what `make test` and CI use."""
     parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails instead")
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to stop end its fixtures, as Ctrl+C does: servers outlive a killed parent."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    signal.signal(number, lambda *_: None)  # a second one must not interrupt what the first has begun to end
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -141,3 +141,10 @@ async def settle() -> None:
     """Let every task run until all of them wait for something else."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Let the others run until it is so; TimeoutError when it never is."""
+    async with asyncio.timeout(5):
+        while not is_so():  # noqa: ASYNC110 - what is waited for knows nothing of tests
+            await asyncio.sleep(0.001)

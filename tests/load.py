@@ -5,11 +5,13 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from gateway.backends import engine_model_name
 from tests.serving import BUILT, MODEL, heldout
 
 TOLERANCE = 1e-3
@@ -41,9 +43,9 @@ def distinct_images(count: int, seed: int = 7) -> NDArray[np.float32]:
     return noisy
 
 
-def reference(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def reference(images: NDArray[np.float32], variant: str = "fp32") -> NDArray[np.float32]:
     """The right answers, FP32 [count, 10], from the ONNX file that the embedded engine has."""
-    path = BUILT / "onnx" / MODEL / "1" / "model.onnx"
+    path = BUILT / "onnx" / engine_model_name(MODEL, variant) / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     parts = [session.run(None, {"image": part})[0] for part in np.array_split(images, len(images) // 64 + 1)]
     return np.concatenate(parts)
@@ -55,6 +57,7 @@ async def drive(
     *,
     connections: int,
     events: Mapping[int, Callable[[], Awaitable[None]]] | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Send every image once, as a binary OIP REST request, and check every answer. The client never retries.
 
@@ -63,6 +66,7 @@ async def drive(
         images: FP32 [count, 28, 28, 1].
         connections: how many at once.
         events: what to do when so many requests have been sent, while the others are in flight.
+        headers: of each request, beside its own.
     """
     expected = reference(images)
     outcome = Outcome()
@@ -75,17 +79,17 @@ async def drive(
             if events and index in events:
                 happening.append(asyncio.ensure_future(events[index]()))
             started = time.monotonic()
-            writer.write(binary_request(images[index]))
+            writer.write(binary_request(images[index], headers))
             try:
-                status, headers, body = await read_reply(reader)
+                status, replied, body = await read_reply(reader)
             except (OSError, asyncio.IncompleteReadError) as error:
                 outcome.failed[index] = repr(error)
                 reader, writer = await asyncio.open_connection(*address.split(":"))
                 continue
             outcome.seconds.append(time.monotonic() - started)
-            backend = headers.get("x-inferway-backend", "none")
+            backend = replied.get("x-inferway-backend", "none")
             outcome.backends[backend] = outcome.backends.get(backend, 0) + 1
-            if status != 200 or not _is_right(headers, body, expected[index]):
+            if status != 200 or not _is_right(replied, body, expected[index]):
                 outcome.failed[index] = f"{status} {body[:200]!r} from {backend}"
         writer.close()
 
@@ -94,7 +98,7 @@ async def drive(
     return outcome
 
 
-def binary_request(image: NDArray[np.float32]) -> bytes:
+def binary_request(image: NDArray[np.float32], headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """One image, FP32 [28, 28, 1], as a whole HTTP request: binary OIP REST, binary reply."""
     data = image.tobytes()
     tensor = {
@@ -109,6 +113,7 @@ def binary_request(image: NDArray[np.float32]) -> bytes:
         "host: gateway",
         f"inference-header-content-length: {len(header)}",
         f"content-length: {len(header) + len(data)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
     )
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + header + data
 

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,20 @@ def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterat
 
 
 @contextmanager
-def running_triton(folder: Path, models: Sequence[str] = (MODEL,), *, http_port: int = 0) -> Iterator[Engine]:
-    """The real Triton with what `make models` built; `models` are names of its own."""
-    port = free_port()
+def running_triton(
+    folder: Path,
+    models: Sequence[str] = (MODEL,),
+    *,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
+) -> Iterator[Engine]:
+    """The real Triton with what `make models` built; `models` are names of its own.
+
+    `within` is put in front of its command; it must become the command, as `ip netns exec` does.
+    """
+    port = grpc_port or free_port()
     launch = triton.launch(
         repository=BUILT / "triton",
         models=models,
@@ -112,10 +123,11 @@ def running_triton(folder: Path, models: Sequence[str] = (MODEL,), *, http_port:
         http_port=http_port or free_port(),
         grpc_port=port,
         metrics_port=free_port(),
+        host=host,
         venv=VENVS / "triton",
     )
-    with Running(launch) as running:
-        yield Engine(running, {"backend": "triton", "address": f"127.0.0.1:{port}"})
+    with Running(replace(launch, argv=[*within, *launch.argv])) as running:
+        yield Engine(running, {"backend": "triton", "address": f"{host}:{port}"})
 
 
 @contextmanager
@@ -124,7 +136,7 @@ def running_tfserving(folder: Path) -> Iterator[Engine]:
     port = free_port()
     launch = tfserving.launch(
         models_config=BUILT / "tfserving" / "models.config",
-        models_root=BUILT / "tfserving",
+        models_root=BUILT,
         run_dir=folder,
         port=port,
         venv=VENVS / "tensorflow",
@@ -142,10 +154,13 @@ def running_redis(folder: Path, port: int = 0) -> Iterator[tuple[Running, int]]:
 
 
 @contextmanager
-def running_gateway(folder: Path, settings: Mapping[str, Any]) -> Iterator[StartedGateway]:
+def running_gateway(
+    folder: Path, settings: Mapping[str, Any], *, program: Sequence[str] = ("-m", "gateway")
+) -> Iterator[StartedGateway]:
     """A gateway with these settings, on free ports.
 
-    `models` and a pool of all endpoints are filled in where the settings leave them out.
+    `models` and a pool of all endpoints are filled in where the settings leave them out. `program` is what
+    Python runs.
     """
     ports = {name: free_port() for name in ("http_port", "grpc_port", "admin_port")}
     whole = {"models": [str(ROOT / "models" / MODEL)], **settings}
@@ -155,10 +170,14 @@ def running_gateway(folder: Path, settings: Mapping[str, Any]) -> Iterator[Start
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(whole))
     http = f"127.0.0.1:{ports['http_port']}"
+    # The HTTP port itself, unless it speaks TLS; the admin port never does.
+    ready = (
+        f"127.0.0.1:{ports['admin_port']}/readyz" if "tls" in whole["server"] else f"{http}/v2/health/ready"
+    )
     launch = Launch(
         name="gateway",
-        argv=[sys.executable, "-W", "error", "-m", "gateway", "--config", str(path)],
-        is_ready=lambda: answers_200(f"http://{http}/v2/health/ready"),
+        argv=[sys.executable, "-W", "error", *program, "--config", str(path)],
+        is_ready=lambda: answers_200(f"http://{ready}"),
         log=folder / "gateway.log",
         cwd=ROOT,
         timeout_seconds=60.0,

@@ -1,6 +1,6 @@
 """Clients of the backends, one file each; an endpoint is one of these at one address."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.inference import InferRequest, InferResponse
 
@@ -11,7 +11,9 @@ class Backend(Protocol):
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request, or raise an `EndpointFailure` or a `RejectedByBackend`.
 
-        The deadline is the caller's to keep (the balancer cancels); a backend must survive being cancelled.
+        The request's deadline is that of this attempt. It is the caller's to keep (the balancer cancels); a
+        backend must survive being cancelled, tells its server the time left where that is safe, and raises
+        TimeoutError when the server says that it is over.
         """
         ...
 
@@ -21,6 +23,18 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Give up the connection."""
+        ...
+
+
+@runtime_checkable
+class Heals(Backend, Protocol):
+    """A Backend whose server may think a model ready that is dead, and can be told to load it anew."""
+
+    async def heal(self, model: str, variant: str, /) -> bool | None:
+        """Load a model anew that was seen dead, and has not answered since.
+
+        None when there is no such model, else whether it was loaded. A caller that leaves does not end it.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class OnnxRuntime:
             loading.add_done_callback(lambda _: self._loading.pop(key))
         # A check that is given up leaves the load to the next one, which would else begin it once more.
         return await asyncio.shield(loading)
+
+    def forget(self, pools: Iterable[PoolKey]) -> None:
+        """Give up the sessions of all pools but these."""
+        for key in {*self._sessions}.difference(pools):
+            self._sessions.pop(key)
 
     async def aclose(self) -> None:
         """End the threads; inferences under way finish."""

@@ -4,19 +4,26 @@ Tensors travel raw in both directions. What was learnt from the real server (2.5
 
 - A model of the python backend whose process was killed answers INTERNAL for ever, each time after a second,
   while ModelReady stays true. To load it again does nothing, since for Triton it is loaded; to unload and
-  then load it heals it in a quarter of a second. So after such an answer the next readiness check does both.
+  then load it heals it in a quarter of a second. So that is what `heal` does after such an answer.
+- A call that is cancelled, or whose gRPC deadline passes, while its reply is being written can end the whole
+  server (SIGSEGV, within a minute of such load). So a caller who leaves only stops listening. Triton is told
+  the time left by the parameter `timeout`, which its queue may heed.
 - A full queue is UNAVAILABLE, told from a broken server by its text.
 - It answers with the outputs in an order of its own.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from typing import ClassVar
 
 import grpc
 
 from gateway.backends import engine_model_name
+from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -46,26 +53,37 @@ LOAD, UNLOAD = f"{SERVICE}/RepositoryModelLoad", f"{SERVICE}/RepositoryModelUnlo
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell whether a model is ready within this is not."""
 LOAD_TIMEOUT_SECONDS = 60.0
-"""A model loads, warm-up included, within this, or the next readiness check tries again."""
+"""A model loads, warm-up included, within this, or it counts as failed."""
+CLOSE_SECONDS = 2.0
+"""How long closing waits for a model that is being loaded: cut off, it might be left unloaded."""
 DEAD_PROCESS = ("Stub process", "is not healthy")
 QUEUE_FULL = "maximum queue size"
 NO_ID = "[request id: <id_unknown>] "
 
 
 class OpenInference:
-    """One Triton: a Backend.
+    """One Triton: a Backend that Heals.
 
     Args:
         address: `host:port` of its gRPC.
         contracts: the models' contracts, by name; what a reply is held against.
         max_request_bytes: the tensors of the largest message.
+        tls: how its address is secured, if it is.
     """
 
     label: ClassVar[str] = "triton"
 
-    def __init__(self, address: str, *, contracts: Mapping[str, Contract], max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        contracts: Mapping[str, Contract],
+        max_request_bytes: int,
+        tls: ChannelTls | None = None,
+    ) -> None:
         self._contracts = contracts
-        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes)
+        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
+        self._calls = UnbrokenCalls()
         self._dead: set[str] = set()
         self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}
@@ -79,16 +97,21 @@ class OpenInference:
             EndpointFailed: it or the model's process broke, or it does not hold the model.
             BadReply: it said OK with the wrong tensors or of another version.
             RejectedByBackend: it blames the input.
+            TimeoutError: it said that the deadline has passed.
         """
         name = engine_model_name(request.model, request.variant)
         life = self._revivals.get(name, 0)
         try:
-            reply = await self._channel.method(INFER, ModelInferResponse)(_message(name, request))
+            infer = self._channel.method(INFER, ModelInferResponse)
+            reply = await self._calls(infer(_message(name, request), timeout=CALL_SECONDS))
         except grpc.aio.AioRpcError as error:
             # Of a request that was sent before a revival this is old news.
             if _is_dead_process(error) and life == self._revivals.get(name, 0):
                 self._dead.add(name)
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TimeoutError from error
             raise _translate(error) from error
+        self._dead.discard(name)
         return InferResponse(
             request.model,
             request.version,
@@ -99,22 +122,32 @@ class OpenInference:
         )
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Whether Triton holds that version; a model whose process was seen dead is first loaded anew."""
+        """Whether Triton holds that version; it says so of a model whose process is dead, too."""
         name = engine_model_name(model, variant)
         ready = self._channel.method(READY, ModelReadyResponse)
         try:
-            if name in self._dead:
-                # A check that is given up must not cut a long load off: the next would begin it anew.
-                await asyncio.shield(self._revival(name))
             reply = await ready(ModelReadyRequest(name=name, version=version), timeout=READY_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError:
             return False
         return bool(reply.ready)
 
+    async def heal(self, model: str, variant: str, /) -> bool | None:
+        """Unload and load a model whose process was seen dead; None when none was, else whether it worked."""
+        name = engine_model_name(model, variant)
+        if name not in self._dead:
+            return None
+        try:
+            # Whoever gives it up must not cut a long load off: the next would begin it anew.
+            await asyncio.shield(self._revival(name))
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
     async def aclose(self) -> None:
-        """Close the connection."""
-        for task in self._reviving.values():
-            task.cancel()
+        """Close the connection, after a moment for a model that is being loaded and for calls under way."""
+        if self._reviving:
+            await asyncio.wait(self._reviving.values(), timeout=CLOSE_SECONDS)
+        await self._calls.aclose()
         await self._channel.aclose()
 
     def _revival(self, name: str) -> asyncio.Task[None]:
@@ -174,6 +207,9 @@ def _message(name: str, request: InferRequest) -> ModelInferRequest:
     for output in request.outputs:
         message.outputs.add(name=output)
     write_parameters(request.parameters, message.parameters)
+    if request.deadline < math.inf:
+        left = max(0.0, request.deadline - time.monotonic())
+        message.parameters["timeout"].int64_param = max(1, int(left * 1e6))
     return message
 
 

@@ -11,7 +11,8 @@ from typing import ClassVar
 import grpc
 
 from gateway.backends import engine_model_name
-from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.channel_tls import ChannelTls
+from gateway.backends.grpc_channel import GrpcChannel, time_left, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -49,14 +50,22 @@ class TFServing:
         address: `host:port` of its gRPC.
         contracts: the models' contracts, by name; what a reply is held against.
         max_request_bytes: the largest reply that is read.
+        tls: how its address is secured, if it is.
     """
 
     label: ClassVar[str] = "tfserving"
 
-    def __init__(self, address: str, *, contracts: Mapping[str, Contract], max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        contracts: Mapping[str, Contract],
+        max_request_bytes: int,
+        tls: ChannelTls | None = None,
+    ) -> None:
         self._contracts = contracts
         self._max_bytes = max_request_bytes
-        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes)
+        self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -67,11 +76,14 @@ class TFServing:
             EndpointFailed: it broke, or does not hold the version.
             BadReply: it said OK with the wrong tensors or of another version.
             RejectedByBackend: it blames the input.
+            TimeoutError: it said that the deadline has passed.
         """
         predict = self._channel.method(PREDICT, PredictResponse)
         try:
-            reply = await predict(_predict_request(request))
+            reply = await predict(_predict_request(request), timeout=time_left(request.deadline))
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TimeoutError from error
             raise _translate(error) from error
         try:
             return self._response(request, reply)

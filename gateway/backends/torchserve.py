@@ -10,7 +10,6 @@ Tensors travel as services/torchserve/handler.py describes. A model without a co
 archive: its inputs and its reply are bytes that mean nothing to the gateway.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -20,7 +19,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from gateway import tensor_frame
 from gateway.backends import engine_model_name
+from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -46,12 +47,8 @@ INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 PREDICTIONS, PING = f"{INFERENCE}/Predictions", f"{INFERENCE}/Ping"
 MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService"
 DESCRIBE_MODEL = f"{MANAGEMENT}/DescribeModel"
-CALL_SECONDS = 120.0
-"""The end of a call that nobody may cancel: past `responseTimeout`, after which TorchServe itself answers."""
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not describe its models within this is not ready."""
-CLOSE_SECONDS = 2.0
-"""How long closing waits for calls whose callers have left."""
 
 
 class TorchServe:
@@ -62,6 +59,7 @@ class TorchServe:
         management_address: `host:port` of its management gRPC.
         contracts: the models' contracts, by name; any other model is passed through.
         max_request_bytes: the tensors of the largest request.
+        tls: how both addresses are secured, if they are.
     """
 
     label: ClassVar[str] = "torchserve"
@@ -73,11 +71,12 @@ class TorchServe:
         management_address: str,
         contracts: Mapping[str, Contract],
         max_request_bytes: int,
+        tls: ChannelTls | None = None,
     ) -> None:
         self._contracts = contracts
-        self._inference = GrpcChannel(address, max_request_bytes=max_request_bytes)
-        self._management = GrpcChannel(management_address, max_request_bytes=max_request_bytes)
-        self._calls: set[asyncio.Task[PredictionResponse]] = set()
+        self._inference = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
+        self._management = GrpcChannel(management_address, max_request_bytes=max_request_bytes, tls=tls)
+        self._calls = UnbrokenCalls()
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -130,28 +129,15 @@ class TorchServe:
 
     async def aclose(self) -> None:
         """Close the connections, after a moment for the calls whose callers have left."""
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
+        await self._calls.aclose()
         await self._inference.aclose()
         await self._management.aclose()
 
     async def _predict(self, message: PredictionsRequest) -> PredictionResponse:
         """One call, which outlives its caller."""
         call = self._inference.method(PREDICTIONS, PredictionResponse)
-
-        async def run() -> PredictionResponse:
-            reply: PredictionResponse = await call(message, timeout=CALL_SECONDS)
-            return reply
-
-        task = asyncio.ensure_future(run())
-        self._calls.add(task)
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
-
-    def _finished(self, task: asyncio.Task[PredictionResponse]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody else may look at the failure of an abandoned call
+        reply: PredictionResponse = await self._calls(call(message, timeout=CALL_SECONDS))
+        return reply
 
     def _engine_name(self, model: str, variant: str) -> str:
         return engine_model_name(model, variant) if model in self._contracts else model

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from gateway.backends import Backend
 from gateway.balancing.outlier import Outlier, OutlierRules
 from gateway.balancing.peak_ewma import PeakEwma
+from gateway.balancing.success_ratio import AnswerCounts
 
 UNPROVEN_SECONDS = 1e6
 """What a request is taken to wait behind another one at an endpoint that has never answered."""
@@ -21,8 +22,12 @@ class Endpoint:
         infer: the client.
         latency: of its answers.
         outlier: passive health.
+        answers: of the last window, for passive health.
         is_ready: active health, as last asked.
         in_flight: sent and unanswered.
+        is_draining: an operator said so: it takes no new requests, and finishes those in flight.
+        picked_at: when round robin picked it last (monotonic).
+        healed_at: when its model was last healed, or that was tried (monotonic).
     """
 
     name: str
@@ -30,12 +35,16 @@ class Endpoint:
     infer: Backend
     latency: PeakEwma = field(default_factory=lambda: PeakEwma(10.0))
     outlier: Outlier = field(default_factory=lambda: Outlier(OutlierRules()))
+    answers: AnswerCounts = field(default_factory=lambda: AnswerCounts(10.0))
     is_ready: bool = False
     in_flight: int = 0
+    is_draining: bool = False
+    picked_at: float = -math.inf
+    healed_at: float = -math.inf
 
     def is_available(self, now: float) -> bool:
         """Whether it takes a request at `now` (monotonic)."""
-        if not self.is_ready or self.outlier.is_ejected(now):
+        if not self.is_ready or self.is_draining or self.outlier.is_ejected(now):
             return False
         return not (self.outlier.on_probation and self.in_flight)
 

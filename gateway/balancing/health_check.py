@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import structlog
 
 from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.heal import Heal
 from gateway.balancing.warm_up import WarmUp
 from gateway.inference import PoolKey
 
@@ -27,42 +28,61 @@ class HealthCheck:
     Args:
         interval_seconds: between two questions to one endpoint.
         timeout_seconds: how long an endpoint may take to answer one.
-        warm_up: what an endpoint that says ready must do before it takes traffic; false means not yet.
+        warm_up: what an endpoint that says ready must do before it takes traffic, and what one that has
+            failed must do to stay ready.
+        heal: mends what can be mended when an endpoint is not ready or fails that.
     """
 
     def __init__(
-        self, *, interval_seconds: float, timeout_seconds: float, warm_up: WarmUp | None = None
+        self,
+        *,
+        interval_seconds: float,
+        timeout_seconds: float,
+        warm_up: WarmUp | None = None,
+        heal: Heal | None = None,
     ) -> None:
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
         self._warm_up = warm_up
-        self._tasks: list[asyncio.Task[None]] = []
+        self._heal = heal
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
     async def start(self, pools: Iterable[tuple[PoolKey, Iterable[Endpoint]]]) -> None:
         """Keep asking every endpoint until `stop`; return when all have answered once, or are slow to."""
-        pairs = [(pool, endpoint) for pool, endpoints in pools for endpoint in endpoints]
-        answered = [asyncio.Event() for _ in pairs]
-        self._tasks = [
-            asyncio.create_task(self._keep_asking(pool, endpoint, event))
-            for (pool, endpoint), event in zip(pairs, answered, strict=True)
-        ]
+        answered = [self.watch(pool, endpoint) for pool, endpoints in pools for endpoint in endpoints]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 for event in answered:
                     await event.wait()
 
+    def watch(self, pool: PoolKey, endpoint: Endpoint) -> asyncio.Event:
+        """Keep asking an endpoint of this pool, too; the event is set once it has answered."""
+        self.unwatch(endpoint)
+        answered = asyncio.Event()
+        self._tasks[endpoint] = asyncio.create_task(self._keep_asking(pool, endpoint, answered))
+        return answered
+
+    def unwatch(self, endpoint: Endpoint) -> None:
+        """Ask an endpoint no more."""
+        task = self._tasks.pop(endpoint, None)
+        if task is not None:
+            task.cancel()
+
     async def stop(self) -> None:
         """Ask no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        tasks = list(self._tasks.values())
+        for endpoint in list(self._tasks):
+            self.unwatch(endpoint)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_asking(self, pool: PoolKey, endpoint: Endpoint, answered: asyncio.Event) -> None:
         refusals = 0
         while True:
             is_ready = await self._answer(pool, endpoint)
             refusals = 0 if is_ready else refusals + 1
-            if is_ready or refusals >= FAILURES_TO_LOSE:
+            if not is_ready and await self._healed(pool, endpoint):
+                self._set(pool, endpoint, is_ready=False)  # its model is new: it must warm up
+            elif is_ready or refusals >= FAILURES_TO_LOSE:
                 self._set(pool, endpoint, is_ready=is_ready)
             answered.set()
             await asyncio.sleep(self._interval_seconds)
@@ -71,8 +91,11 @@ class HealthCheck:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 is_ready = await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
-            if is_ready and not endpoint.is_ready and self._warm_up is not None:
-                return await self._warm_up(pool, endpoint)
+            if is_ready and self._warm_up is not None:
+                if not endpoint.is_ready:
+                    return await self._warm_up(pool, endpoint)
+                if endpoint.outlier.is_suspect:
+                    return await self._warm_up.still_answers(pool, endpoint)
             return is_ready  # noqa: TRY300 - every answer of the block belongs to it
         except TimeoutError:
             return False
@@ -80,8 +103,16 @@ class HealthCheck:
             _log.exception("endpoint_check_failed", endpoint=endpoint.name, model=pool.model)
             return False
 
+    async def _healed(self, pool: PoolKey, endpoint: Endpoint) -> bool:
+        try:
+            return self._heal is not None and await self._heal(pool, endpoint)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("endpoint_heal_failed", endpoint=endpoint.name, model=pool.model)
+            return False
+
     def _set(self, pool: PoolKey, endpoint: Endpoint, *, is_ready: bool) -> None:
         if endpoint.is_ready is not is_ready:
             event = "endpoint_became_ready" if is_ready else "endpoint_lost"
             _log.info(event, endpoint=endpoint.name, model=pool.model, version=pool.version)
+            endpoint.latency.forget()
         endpoint.is_ready = is_ready

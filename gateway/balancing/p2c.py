@@ -10,17 +10,15 @@ from random import Random
 from gateway.balancing.endpoint import Endpoint
 
 
-def pick(endpoints: Sequence[Endpoint], excluded: frozenset[str], now: float, rng: Random) -> Endpoint | None:
-    """The endpoint for one request, or None when none is left.
+def pick(candidates: Sequence[Endpoint], now: float, rng: Random) -> Endpoint:
+    """The endpoint for one request.
 
     Args:
-        endpoints: of the pool.
-        excluded: names of those where this request has failed.
+        candidates: at least one.
         now: seconds, monotonic.
         rng: draws the two.
     """
-    candidates = [e for e in endpoints if e.name not in excluded and e.is_available(now)]
-    if len(candidates) <= 1:
-        return candidates[0] if candidates else None
+    if len(candidates) == 1:
+        return candidates[0]
     first, second = rng.sample(candidates, 2)
     return second if second.load(now) < first.load(now) else first

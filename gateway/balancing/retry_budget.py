@@ -2,13 +2,17 @@
 
 As in Finagle's RetryBudget (https://twitter.github.io/finagle/guide/Clients.html#retries): a share of the
 requests of the last seconds, and a floor so that little traffic may retry too. When every endpoint fails, the
-backends see at most (1 + ratio) times the clients' requests plus the floor, and no retry storm.
+backends see at most (1 + ratio) times the clients' requests plus the floor, and no retry storm. Finagle lets
+ten seconds' floor go at once; here it is one, so that the floor is what its name says in a short storm too.
 """
 
 import math
 
 WINDOW_SECONDS = 10.0
 """How long a deposit counts (Finagle's time to live)."""
+
+BURST_SECONDS = 1.0
+"""How much of the floor may be saved up."""
 
 
 class RetryBudget:
@@ -22,7 +26,7 @@ class RetryBudget:
     def __init__(self, *, ratio: float, floor_per_second: float) -> None:
         self._ratio = ratio
         self._floor_per_second = floor_per_second
-        self._reserve = floor_per_second * WINDOW_SECONDS
+        self._reserve = floor_per_second * BURST_SECONDS
         self._deposits = 0.0
         self._seen = -math.inf
 
@@ -46,7 +50,7 @@ class RetryBudget:
         passed = max(0.0, now - self._seen)
         self._seen = max(self._seen, now)
         self._deposits *= math.exp(-passed / WINDOW_SECONDS)
-        full = self._floor_per_second * WINDOW_SECONDS
+        full = self._floor_per_second * BURST_SECONDS
         self._reserve = (
             full if passed == math.inf else min(full, self._reserve + passed * self._floor_per_second)
         )

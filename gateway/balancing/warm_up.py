@@ -2,7 +2,8 @@
 
 A server that says ready may be cold (a JVM that has compiled nothing, a runtime that sets itself up in its
 first inference) or may not be able to answer at all. Its first answers, seconds late, would be clients'
-answers, and peak EWMA would then keep clients away from it for long.
+answers, and peak EWMA would then keep clients away from it for long. One that is ready and has failed is
+asked the example once, for a server may call a model ready that is dead.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from gateway.balancing.endpoint import Endpoint
-from gateway.errors import InferwayError
+from gateway.errors import EndpointFailure, InferwayError
 from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
@@ -27,27 +28,51 @@ class WarmUp:
     Args:
         examples: the input tensors, by the model's name; a model without an example is not warmed up.
         timeout_seconds: for all of the requests together.
+        attempt_timeout_seconds: for one, to an endpoint that has failed.
     """
 
-    def __init__(self, examples: Mapping[str, Sequence[Tensor]], *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        examples: Mapping[str, Sequence[Tensor]],
+        *,
+        timeout_seconds: float,
+        attempt_timeout_seconds: float,
+    ) -> None:
         self._examples = examples
         self._timeout_seconds = timeout_seconds
+        self._attempt_timeout_seconds = attempt_timeout_seconds
 
     async def __call__(self, pool: PoolKey, endpoint: Endpoint, /) -> bool:
-        """Whether the endpoint answered every time."""
+        """Whether the endpoint answered every time; then its failures are forgotten."""
+        error = await self._ask(pool, endpoint, WARM_UP_REQUESTS, self._timeout_seconds)
+        if error is None:
+            endpoint.outlier.succeeded()
+        return error is None
+
+    async def still_answers(self, pool: PoolKey, endpoint: Endpoint, /) -> bool:
+        """Whether an endpoint that is suspect answers the example once, or is but busy."""
+        error = await self._ask(pool, endpoint, 1, self._attempt_timeout_seconds)
+        if error is None:
+            endpoint.outlier.answered_when_asked()
+        return error is None or (isinstance(error, EndpointFailure) and not error.blames_endpoint)
+
+    async def _ask(
+        self, pool: PoolKey, endpoint: Endpoint, times: int, timeout_seconds: float
+    ) -> InferwayError | TimeoutError | None:
+        """Send the example so many times, one after another; the first error."""
         inputs = self._examples.get(pool.model)
         if not inputs:
-            return True
+            return None
         request = InferRequest(
             pool.model, tuple(inputs), math.inf, version=pool.version, variant=pool.variant
         )
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                for _ in range(WARM_UP_REQUESTS):
+            async with asyncio.timeout(timeout_seconds):
+                for _ in range(times):
                     await endpoint.infer(request)
         except (InferwayError, TimeoutError) as error:
             _log.info(
                 "warm_up_failed", endpoint=endpoint.name, model=pool.model, error=str(error) or "timeout"
             )
-            return False
-        return True
+            return error
+        return None

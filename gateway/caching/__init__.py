@@ -6,10 +6,17 @@ from gateway.inference import InferResponse
 
 
 class Store(Protocol):
-    """One cache tier. It never fails: a tier that cannot answer has no answer, and says so in a metric."""
+    """One cache tier. It never fails: a tier that cannot answer has no answer, and says so in a metric.
 
-    async def get(self, key: bytes, /) -> InferResponse | None:
-        """The answer under `key`, or None."""
+    Attributes:
+        voids: how often answers were voided. Who asks an engine while it grows has an answer that may be from
+            before, and does not keep it.
+    """
+
+    voids: int
+
+    async def get(self, model: str, key: bytes, /) -> InferResponse | None:
+        """The answer of a model under `key`, or None."""
         ...
 
     async def put(self, key: bytes, response: InferResponse, ttl_seconds: float, /) -> None:

@@ -15,22 +15,24 @@ from gateway.inference import InferRequest, Parameter
 KEY_BYTES = 32
 
 
-def content_key(request: InferRequest, build_digest: bytes) -> bytes:
-    """32 bytes for a request whose version and variant are concrete.
+def content_key(request: InferRequest, version: str, variant: str, build_digest: bytes) -> bytes:
+    """32 bytes for a request.
 
     Args:
-        request: after Resolved; inputs count by name, so that their order does not matter.
+        request: as asked; inputs count by name, so that their order does not matter.
+        version: the concrete one that it stands for.
+        variant: the same.
         build_digest: `Contract.build_digest` of that version and variant.
     """
     hasher = blake3(build_digest)
-    for field in _fields(request):
+    for field in _fields(request, version, variant):
         hasher.update(struct.pack("<Q", len(field)))
         hasher.update(field)
     return hasher.digest(KEY_BYTES)
 
 
-def _fields(request: InferRequest) -> Iterator[bytes | memoryview]:
-    yield from (request.model.encode(), request.version.encode(), request.variant.encode())
+def _fields(request: InferRequest, version: str, variant: str) -> Iterator[bytes | memoryview]:
+    yield from (request.model.encode(), version.encode(), variant.encode())
     yield _number(len(request.inputs))
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
         yield tensor.name.encode()

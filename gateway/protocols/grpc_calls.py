@@ -7,7 +7,7 @@ services' real names.
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 import grpc
@@ -16,8 +16,9 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
 from gateway.errors import InferwayError, MalformedBody, Unsupported
-from gateway.protocols.edge import Edge
-from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, failure_headers
+from gateway.protocols.edge import NO_SPAN, Edge
+from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, grpc_trailers
+from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
 from gateway.stages.measured import Measurement
 
 _log = structlog.get_logger()
@@ -33,10 +34,44 @@ def call_timeout_seconds(context: Context) -> float | None:
     return None if left is None or left == math.inf else left
 
 
-def variant_asked(context: Context) -> str:
-    """The variant that the caller's metadata ask for; empty when they do not."""
+def metadata_of(context: Context) -> dict[str, str]:
+    """The caller's metadata, names in lower case; the last of several wins."""
     metadata: Any = context.invocation_metadata() or ()
-    return str(dict(metadata).get("x-inferway-variant", ""))
+    return dict(metadata)
+
+
+def identify(metadata: Any) -> None:
+    """Bind the call's id, the caller's if its metadata have one."""
+    sent = ""
+    for name, value in metadata or ():
+        if name == HEADER:
+            sent = value
+    bind_request_id(sent)
+
+
+def request_span(
+    edge: Edge, method: str, context: Context, measurement: Measurement
+) -> AbstractContextManager[None]:
+    """The span of a call, or of one request of a stream; nothing while tracing is off.
+
+    Args:
+        edge: the gateway.
+        method: with its service, as the caller named them.
+        context: of the call.
+        measurement: of the request; must end before the span does.
+    """
+    if edge.tracing is None:
+        return NO_SPAN
+    metadata: Any = context.invocation_metadata() or ()
+    attributes = {"rpc.system.name": "grpc", "rpc.method": method}
+    return edge.tracing.request(method, metadata, attributes, measurement, _status_attribute)
+
+
+def _status_attribute(error: BaseException | None) -> dict[str, str]:
+    status = grpc.StatusCode.OK if error is None else grpc.StatusCode.CANCELLED
+    if isinstance(error, Exception):
+        status = GRPC_STATUS[error_code(error)]
+    return {"rpc.response.status_code": status.name}
 
 
 class Methods:
@@ -56,16 +91,22 @@ class Methods:
 
     def unary(self, name: str, request: Any, handler: Handler, *, measures: bool = False) -> None:
         """One unary method; `request` is its message class; `measures` for those that infer."""
+        path = f"{self._service}/{name}"
 
         async def call(data: bytes, context: Context) -> Any:
+            identify(context.invocation_metadata())
             measurement = self._edge.measured.start(self._protocol)
             try:
                 if not measures:
-                    return await handler(_parsed(request, data), measurement, context)
-                with measurement:
-                    return await handler(_parsed(request, data), measurement, context)
-            except Exception as error:  # noqa: BLE001 - `_fail` logs what was not expected
-                await self._fail(context, name, error)
+                    reply = await handler(parsed(request, data), measurement, context)
+                else:
+                    with request_span(self._edge, path, context, measurement), measurement:
+                        reply = await handler(parsed(request, data), measurement, context)
+            except Exception as error:  # noqa: BLE001 - as above
+                await self._fail(context, name, error, is_logged=measures)
+            else:
+                context.set_trailing_metadata((*context.trailing_metadata(), (HEADER, REQUEST_ID.get())))
+                return reply
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
 
@@ -78,7 +119,9 @@ class Methods:
         """One method with a stream of requests and a stream of replies."""
 
         async def call(frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            messages = (_parsed(request, data) async for data in frames)
+            identify(context.invocation_metadata())
+            context.set_trailing_metadata(((HEADER, REQUEST_ID.get()),))
+            messages = (parsed(request, data) async for data in frames)
             try:
                 async with aclosing(handler(messages, context)) as replies:
                     async for reply in replies:
@@ -97,11 +140,11 @@ class Methods:
         for name in names:
             self.unary(name, Empty, refuse)
 
-    async def _fail(self, context: Context, name: str, error: Exception) -> None:
+    async def _fail(self, context: Context, name: str, error: Exception, *, is_logged: bool = False) -> None:
         """End a call with the status of a failure, its headers in the trailers; log what was not expected."""
-        if not isinstance(error, InferwayError):
+        if not isinstance(error, InferwayError) and not is_logged:
             _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
-        context.set_trailing_metadata(tuple(failure_headers(error).items()))
+        context.set_trailing_metadata((*grpc_trailers(error).items(), (HEADER, REQUEST_ID.get())))
         try:
             await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
         except grpc.aio.AbortError as aborted:
@@ -115,7 +158,7 @@ class Methods:
         return grpc.method_handlers_generic_handler(self._service, self._methods)
 
 
-def _parsed(kind: Any, data: bytes) -> Any:
+def parsed(kind: Any, data: bytes) -> Any:
     """A message of the class `kind`; what is none is the caller's fault (to gRPC it would be UNKNOWN)."""
     try:
         return kind.FromString(data)

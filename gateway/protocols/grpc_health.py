@@ -7,14 +7,13 @@ import grpc
 from grpc_health.v1.health_pb2 import (  # type: ignore[attr-defined] # `List` is newer than the type stubs
     HealthCheckRequest,
     HealthCheckResponse,
-    HealthListRequest,
     HealthListResponse,
 )
 
-from gateway.errors import NotFound
+from gateway.errors import InferwayError, MalformedBody, NotFound
 from gateway.protocols.edge import Edge
-from gateway.protocols.grpc_calls import Context
-from gateway.protocols.problems import error_text
+from gateway.protocols.grpc_calls import Context, parsed
+from gateway.protocols.problems import GRPC_STATUS, error_text
 
 SERVICE = "grpc.health.v1.Health"
 WATCH_SECONDS = 0.5
@@ -29,14 +28,14 @@ def health_handler(edge: Edge, *services: str) -> grpc.GenericRpcHandler:
         services: the names that can be asked for, beside "" for the whole server.
     """
     health = _Health(edge, frozenset({"", SERVICE, *services}))
-    read, write = HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
+    write = HealthCheckResponse.SerializeToString
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Check": grpc.unary_unary_rpc_method_handler(health.check, read, write),
-            "Watch": grpc.unary_stream_rpc_method_handler(health.watch, read, write),
+            "Check": grpc.unary_unary_rpc_method_handler(health.check, response_serializer=write),
+            "Watch": grpc.unary_stream_rpc_method_handler(health.watch, response_serializer=write),
             "List": grpc.unary_unary_rpc_method_handler(
-                health.list, HealthListRequest.FromString, HealthListResponse.SerializeToString
+                health.list, response_serializer=HealthListResponse.SerializeToString
             ),
         },
     )
@@ -47,26 +46,24 @@ class _Health:
         self._edge = edge
         self._services = services
 
-    async def check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+    async def check(self, data: bytes, context: Context) -> HealthCheckResponse:
         """The status now; NOT_FOUND for a service that there is not."""
-        if request.service not in self._services:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, error_text(NotFound(f"service '{request.service}' is not found"))
-            )
-        return HealthCheckResponse(status=self._status(request.service))
+        service = await _service(data, context)
+        if service not in self._services:
+            await _abort(context, NotFound(f"service '{service}' is not found"))
+        return HealthCheckResponse(status=self._status(service))
 
-    async def list(self, _: HealthListRequest, _context: Context) -> HealthListResponse:
+    async def list(self, _: bytes, _context: Context) -> HealthListResponse:
         """The status of every service now."""
         statuses = {name: HealthCheckResponse(status=self._status(name)) for name in self._services}
         return HealthListResponse(statuses=statuses)
 
-    async def watch(
-        self, request: HealthCheckRequest, _context: Context
-    ) -> AsyncIterator[HealthCheckResponse]:
-        """The status now, and each later one."""
+    async def watch(self, data: bytes, context: Context) -> AsyncIterator[HealthCheckResponse]:
+        """The status now, and each later one, until the gateway stops."""
+        service = await _service(data, context)
         last: int = HealthCheckResponse.UNKNOWN
-        while True:
-            status = self._status(request.service)
+        while not self._edge.closing.is_set():
+            status = self._status(service)
             if status != last:
                 yield HealthCheckResponse(status=status)
                 last = status
@@ -75,4 +72,17 @@ class _Health:
     def _status(self, service: str) -> int:
         if service not in self._services:
             return HealthCheckResponse.SERVICE_UNKNOWN
-        return HealthCheckResponse.SERVING if self._edge.ready else HealthCheckResponse.NOT_SERVING
+        return HealthCheckResponse.SERVING if self._edge.now.ready else HealthCheckResponse.NOT_SERVING
+
+
+async def _service(data: bytes, context: Context) -> str:
+    """The name that a message asks about. gRPC itself would log what is none, with a traceback for each."""
+    try:
+        return str(parsed(HealthCheckRequest, data).service)
+    except MalformedBody as error:
+        await _abort(context, error)
+        raise
+
+
+async def _abort(context: Context, error: InferwayError) -> None:
+    await context.abort(GRPC_STATUS[error.code], error_text(error))

@@ -5,23 +5,35 @@ protocols have in common is here.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from urllib.parse import parse_qs
 
 import structlog
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import InferwayError, MalformedBody
 from gateway.inference import InferResponse
-from gateway.protocols.edge import Edge, in_thread, reply_facts
+from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority, reply_facts
 from gateway.protocols.http_body import WHOLE_BODY, read_body
 from gateway.protocols.http_coding import compress, expand, reply_coding
 from gateway.protocols.problems import failure_headers, http_status
+from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
 from gateway.stages.measured import Measurement
 
 JSON = b"application/json"
+BODY_SECONDS = 120.0
+"""How long a body may take, whatever deadline its caller asks for: who sends slowly is not waited for."""
+_REQUEST_ID = HEADER.encode()
+_VARIANT, _STICKY, _PRIORITY = VARIANT.encode(), STICKY.encode(), PRIORITY.encode()
+_W3C = (b"traceparent", b"tracestate")
 _log = structlog.get_logger()
 
 
@@ -68,7 +80,17 @@ class HttpCall:
             asked = parse_qs(self.query.decode("latin-1")).get("variant")
             if asked:
                 return asked[0]
-        return self.header(b"x-inferway-variant")
+        return self.header(_VARIANT)
+
+    @property
+    def sticky(self) -> str:
+        """What keeps the caller on one side of a canary; empty when it sent nothing."""
+        return self.header(_STICKY)
+
+    @property
+    def priority(self) -> int:
+        """What the header `X-Request-Priority` asks for; 0 without one."""
+        return priority({}, self.header(_PRIORITY))
 
 
 Handler = Callable[[HttpCall], Awaitable[HttpReply]]
@@ -88,6 +110,8 @@ class HttpEndpoint:
         protocol: label of the metrics, e.g. `oip_http`.
         error_body: the protocol's way to put an error.
         measures: whether the call counts as an inference (health and metadata do not).
+        is_open: whether it needs no API key, where others do; then it has no body either.
+        route: its path, for the name of the span.
     """
 
     def __init__(
@@ -98,29 +122,49 @@ class HttpEndpoint:
         protocol: str,
         error_body: Callable[[Exception], bytes],
         measures: bool = True,
+        is_open: bool = False,
+        route: str = "",
     ) -> None:
         self._handler = handler
         self._edge = edge
         self._protocol = protocol
         self._error_body = error_body
         self._measures = measures
+        self._route = route
+        self._is_open = is_open
+        self._access = None if is_open else edge.access
         self.__doc__ = handler.__doc__
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        identify(scope)
         measurement = self._edge.measured.start(self._protocol)
         try:
             if self._measures:
-                with measurement:
+                with self._span(scope, measurement), measurement:
                     reply = await self._reply(scope, receive, measurement)
             else:
                 reply = await self._reply(scope, receive, measurement)
         except InferwayError as error:
             reply = self._problem(error)
         except Exception as error:  # noqa: BLE001 - the last line of defence: a caller gets an answer
-            _log.exception("request_failed", protocol=self._protocol, path=scope["path"])
+            if not self._measures:  # else the measurement has said it
+                _log.exception("request_failed", protocol=self._protocol, route=self._route)
             reply = self._problem(error)
         await _send(send, reply)
+
+    def _span(self, scope: Scope, measurement: Measurement) -> AbstractContextManager[None]:
+        tracing = self._edge.tracing
+        if tracing is None:
+            return NO_SPAN
+        method = scope["method"]
+        sent = (
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name in _W3C
+        )
+        attributes = {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: self._route}
+        return tracing.request(f"{method} {self._route}", sent, attributes, measurement, _status_attribute)
 
     async def _reply(self, scope: Scope, receive: Receive, measurement: Measurement) -> HttpReply:
         edge = self._edge
@@ -129,13 +173,20 @@ class HttpEndpoint:
         path = scope.get("path_params", {})
         model = path.get("model", "")
         measurement.asks(model, path.get("version", ""))
+        if self._access is not None:  # before the body is read, and before the caller is told to send it
+            await self._access.admit(
+                headers.get(b"authorization", b"").decode("latin-1"),
+                headers.get(b"x-api-key", b"").decode("latin-1"),
+                model=model if self._measures else "",
+            )
         timeout_seconds = _timeout_seconds(headers)
-        deadline = edge.deadline(model, timeout_seconds, arrived=arrived)
-        reading = self._body(receive, headers)
-        if WHOLE_BODY in scope and b"content-encoding" not in headers:
-            body = await reading  # nothing to wait for: a timer would cost more than all else here
+        if self._is_open:
+            body = b""  # what a stranger sends there is no use, and is not kept
+        elif WHOLE_BODY in scope and b"content-encoding" not in headers:
+            body = await self._body(receive, headers)  # nothing to wait for: a timer would cost more than it
         else:
-            body = await edge.by(deadline, reading, "the body was complete")
+            deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
+            body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
         return await _coded(await self._handler(call), call.header(b"accept-encoding"))
 
@@ -168,12 +219,35 @@ class Routes:
         self._error_body = error_body
         self.routes: list[Route] = []
 
-    def add(self, method: str, path: str, handler: Handler, *, measures: bool = False) -> None:
-        """One route; `measures` for those that infer."""
+    def add(
+        self, method: str, path: str, handler: Handler, *, measures: bool = False, is_open: bool = False
+    ) -> None:
+        """One route; `measures` for those that infer, `is_open` for those that never need an API key."""
         endpoint = HttpEndpoint(
-            handler, self._edge, protocol=self._protocol, error_body=self._error_body, measures=measures
+            handler,
+            self._edge,
+            protocol=self._protocol,
+            error_body=self._error_body,
+            measures=measures,
+            is_open=is_open,
+            route=path,
         )
         self.routes.append(Route(path, endpoint, methods=method.split(",")))
+
+
+def identify(scope: Scope) -> None:
+    """Bind the request's id, the caller's if it sent one."""
+    sent = ""
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID:
+            sent = value.decode("latin-1")
+    bind_request_id(sent)
+
+
+def _status_attribute(error: BaseException | None) -> dict[str, int]:
+    if error is not None and not isinstance(error, Exception):
+        return {}  # cancelled: nobody was answered
+    return {HTTP_RESPONSE_STATUS_CODE: http_status(error) if error else 200}
 
 
 def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
@@ -203,6 +277,7 @@ async def _send(send: Send, reply: HttpReply) -> None:
     headers = [
         (b"content-type", reply.content_type),
         (b"content-length", str(len(reply.body)).encode()),
+        (_REQUEST_ID, REQUEST_ID.get().encode()),
         *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -10,16 +10,30 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
-import structlog
 from google.protobuf.json_format import ParseDict
 
 from gateway.contract import Contract
-from gateway.errors import InferwayError, NotFound
+from gateway.errors import NotFound
 from gateway.inference import InferRequest, InferResponse
 from gateway.oip_messages import write_parameters
 from gateway.protocols import oip_metadata
-from gateway.protocols.edge import Edge, backend_parameters, reply_facts, timeout_seconds
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
+from gateway.protocols.edge import (
+    PRIORITY,
+    STICKY,
+    VARIANT,
+    Edge,
+    backend_parameters,
+    priority,
+    reply_facts,
+    timeout_seconds,
+)
+from gateway.protocols.grpc_calls import (
+    Context,
+    Methods,
+    call_timeout_seconds,
+    metadata_of,
+    request_span,
+)
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_grpc_request import OipMessage, read_infer_message
 from gateway.protocols.problems import error_text
@@ -28,6 +42,7 @@ from services.protocol import open_inference_pb2 as oip
 
 PROTOCOL = "oip_grpc"
 SERVICE = "inference.GRPCInferenceService"
+STREAM = f"{SERVICE}/ModelStreamInfer"
 UNSUPPORTED = (
     "RepositoryModelLoad",
     "RepositoryModelUnload",
@@ -43,8 +58,6 @@ UNSUPPORTED = (
 """Methods of Triton's that Inferway does not serve; no entry of `extensions` promises them."""
 STREAM_IN_FLIGHT = 64
 """How many requests of one stream are worked on at a time; further ones wait in the connection."""
-
-_log = structlog.get_logger()
 
 
 def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
@@ -129,16 +142,19 @@ class _OpenInference:
         asked = read_infer_message(message, contract)
         timeouts = (call_timeout_seconds(context), timeout_seconds(asked.parameters))
         timeout = min((seconds for seconds in timeouts if seconds is not None), default=None)
+        metadata = metadata_of(context)
         response = await self._edge.infer(
             InferRequest(
                 model=message.model_name,
                 version=message.model_version,
-                variant=str(asked.parameters.get("variant", variant_asked(context))),
+                variant=str(asked.parameters.get("variant", metadata.get(VARIANT, ""))),
                 inputs=asked.inputs,
                 outputs=asked.outputs,
                 parameters=backend_parameters(asked.parameters),
                 deadline=self._edge.deadline(message.model_name, timeout),
                 id=message.id,
+                priority=priority(asked.parameters, metadata.get(PRIORITY, "")),
+                sticky=metadata.get(STICKY, ""),
             )
         )
         measurement.answered(response)
@@ -147,30 +163,39 @@ class _OpenInference:
     async def stream_infer(
         self, messages: AsyncIterator[oip.ModelInferRequest], context: Context
     ) -> AsyncGenerator[oip.ModelStreamInferResponse, None]:
-        """Many inferences at a time; the replies keep the requests' order, and a failure is one of them."""
+        """Many inferences at a time; the replies keep the requests' order, and a failure is one of them.
+
+        When the gateway stops, what has been read is answered, and then the stream ends.
+        """
         room = asyncio.Semaphore(STREAM_IN_FLIGHT)
         replies: asyncio.Queue[asyncio.Task[oip.ModelStreamInferResponse] | None] = asyncio.Queue()
         tasks: set[asyncio.Task[oip.ModelStreamInferResponse]] = set()
 
         async def read() -> None:
             try:
+                await room.acquire()
                 async for message in messages:
-                    await room.acquire()
-                    task = asyncio.create_task(self._streamed(message, context))
+                    # A stream outlives configurations: each of its requests begins with the newest.
+                    newest = _OpenInference(self._edge.now)
+                    task = asyncio.create_task(newest._streamed(message, context))
                     tasks.add(task)
                     replies.put_nowait(task)
+                    await room.acquire()
             finally:
                 replies.put_nowait(None)
 
         reader = asyncio.create_task(read())
+        closing = asyncio.create_task(self._edge.closing.wait())
+        closing.add_done_callback(lambda _, reader=reader: reader.cancel())  # type: ignore[misc]
         try:
             while (task := await replies.get()) is not None:
                 yield await task
                 tasks.discard(task)
                 room.release()
-            await reader
+            if not closing.done():
+                await reader
         finally:
-            for pending in (reader, *tasks):
+            for pending in (closing, reader, *tasks):
                 pending.cancel()
             del reader, pending  # a failed one holds its exception, which holds this frame
 
@@ -179,11 +204,13 @@ class _OpenInference:
     ) -> oip.ModelStreamInferResponse:
         """One reply of a stream."""
         try:
-            with self._edge.measured.start(PROTOCOL) as measurement:
+            measurement = self._edge.measured.start(PROTOCOL)
+            with request_span(self._edge, STREAM, context, measurement), measurement:
+                if self._edge.access is not None:
+                    measurement.asks(message.model_name, message.model_version)
+                    await self._edge.access.admit_again()
                 response = await self.infer(message, measurement, context)
-        except Exception as error:  # noqa: BLE001 - the stream and its other requests go on
-            if not isinstance(error, InferwayError):
-                _log.error("request_failed", protocol=PROTOCOL, method="ModelStreamInfer", exc_info=error)
+        except Exception as error:  # noqa: BLE001 - the stream goes on; the measurement has logged it
             response = oip.ModelInferResponse(id=message.id)
             return oip.ModelStreamInferResponse(error_message=error_text(error), infer_response=response)
         response.parameters["triton_final_response"].bool_param = True

@@ -15,7 +15,7 @@ from gateway.contract import Contract
 from gateway.errors import MalformedBody, Unsupported
 from gateway.inference import InferRequest, InferResponse
 from gateway.protocols import oip_metadata
-from gateway.protocols.edge import Edge, backend_parameters, reply_facts, timeout_seconds
+from gateway.protocols.edge import PRIORITY, Edge, backend_parameters, priority, reply_facts, timeout_seconds
 from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_fields import optional, shown
@@ -46,8 +46,8 @@ def routes(edge: Edge) -> list[Route]:
     collected = Routes(edge, PROTOCOL, error_object)
     for path in ("/v2", "/v2/"):  # the specification's two files write it either way
         collected.add("GET", path, oip.server_metadata)
-    collected.add("GET", "/v2/health/live", oip.live)
-    collected.add("GET", "/v2/health/ready", oip.ready)
+    collected.add("GET", "/v2/health/live", oip.live, is_open=True)
+    collected.add("GET", "/v2/health/ready", oip.ready, is_open=True)
     collected.add("GET", "/v2/models/stats", oip.statistics)
     collected.add("POST", "/v2/repository/index", oip.repository_index)
     for path in UNSUPPORTED_PATHS:
@@ -122,11 +122,13 @@ class _OpenInference:
             model=model,
             version=version,
             variant=str(body.parameters.get("variant", call.variant)),
+            sticky=call.sticky,
             inputs=body.inputs,
             outputs=tuple(body.forms),
             parameters=backend_parameters(body.parameters),
             deadline=self._edge.deadline(model, min(asked, default=None), arrived=call.arrived),
             id=body.id,
+            priority=priority(body.parameters, call.header(PRIORITY.encode())),
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)

@@ -13,8 +13,8 @@ import grpc
 
 from gateway.errors import InvalidRequest
 from gateway.inference import InferRequest
-from gateway.protocols.edge import Edge, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
+from gateway.protocols.edge import PRIORITY, STICKY, VARIANT, Edge, priority, reply_facts
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, metadata_of
 from gateway.protocols.tfserving_models import (
     SIGNATURE,
     SIGNATURE_FIELD,
@@ -73,11 +73,13 @@ class _TFServing:
         check_signature(message.model_spec.signature_name)
         contract = self._edge.catalog.contract(model)
         contract.check_counts(inputs=len(message.inputs), outputs=len(message.output_filter))
+        metadata = metadata_of(context)
         request = InferRequest(
             model=model,
             version=version,
             label=label,
-            variant=variant_asked(context),
+            variant=metadata.get(VARIANT, ""),
+            sticky=metadata.get(STICKY, ""),
             inputs=tuple(
                 read(
                     name,
@@ -90,6 +92,7 @@ class _TFServing:
             ),
             outputs=_output_filter(message),
             deadline=self._edge.deadline(model, call_timeout_seconds(context)),
+            priority=priority({}, metadata.get(PRIORITY, "")),
         )
         response = await self._edge.infer(request)
         measurement.answered(response)

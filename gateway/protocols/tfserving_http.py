@@ -73,8 +73,10 @@ class _TFServing:
             version=version,
             label=label,
             variant=call.variant,
+            sticky=call.sticky,
             inputs=inputs,
             deadline=self._edge.deadline(model, call.timeout_seconds, arrived=call.arrived),
+            priority=call.priority,
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)

@@ -42,9 +42,10 @@ def check_spec(catalog: Catalog, model: str, *, version: str = "", label: str = 
     """
     contract = catalog.contracts.get(model)
     if contract is not None and label:
-        if label not in contract.labels:
+        labels = catalog.labels(model)
+        if label not in labels:
             raise InvalidRequest(f"Unrecognized servable version label: {label}")
-        return contract.labels[label]
+        return labels[label]
     if contract is None or (version and version not in contract.versions):
         asked = f"Specific({model}, {version})" if version else f"Latest({model})"
         raise NotFound(f"Servable not found for request: {asked}")

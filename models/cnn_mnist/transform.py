@@ -2,8 +2,9 @@
 
 The network knows digits as MNIST has them (http://yann.lecun.com/exdb/mnist/): white strokes on black, scaled
 until the longer side is 20 pixels, then laid into 28 x 28 with the centre of mass in the middle. A grayscale
-image of 28 x 28 pixels is taken as it is, so that MNIST stays exact. Anything else is brought into that form:
-the border tells the paper's colour, and what differs from it is ink; so dark ink on light paper is inverted.
+image of 28 x 28 pixels on dark paper is taken as it is, so that MNIST stays exact. Anything else is brought
+into that form: the border tells the paper's colour, and what differs from it is ink; so dark ink on light
+paper is inverted.
 """
 
 import io
@@ -66,9 +67,11 @@ def to_answer(outputs: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     """The picture in MNIST's form, uint8 [28, 28]."""
-    if image.mode == "L" and image.size == (SIDE, SIDE):
-        return np.asarray(image)
-    return _centred(_ink(_gray(image)))
+    may_be_mnist = image.mode == "L" and image.size == (SIDE, SIDE)
+    gray = _gray(image)
+    if may_be_mnist and _paper(gray) < MIDDLE:
+        return gray.astype(np.uint8)
+    return _centred(_ink(gray))
 
 
 def _gray(image: Image.Image) -> NDArray[np.float32]:
@@ -91,10 +94,14 @@ def _gray(image: Image.Image) -> NDArray[np.float32]:
     return on_paper
 
 
+def _paper(gray: NDArray[np.float32]) -> np.float32:
+    """The gray level of the paper, which the border tells."""
+    return np.float32(np.median(np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])))
+
+
 def _ink(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each pixel differs from the paper, in the direction of ink: 0 is paper."""
-    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    paper = np.float32(np.median(border))
+    paper = _paper(gray)
     ink: NDArray[np.float32] = gray - paper if paper < MIDDLE else paper - gray
     return np.maximum(ink, np.float32(0))
 

@@ -42,7 +42,8 @@ def importance(layers: Sequence[nn.Module], losses: Iterable[Callable[[], Tensor
     sizes = [
         (layer.get_submodule("join").in_features, layer.get_submodule("down").in_features) for layer in layers
     ]
-    gates = [(torch.ones(a // head, requires_grad=True), torch.ones(b, requires_grad=True)) for a, b in sizes]
+    where = next(layers[0].parameters()).device
+    gates = [tuple(torch.ones(n, device=where, requires_grad=True) for n in (a // head, b)) for a, b in sizes]
     handles = []
     for layer, (heads, neurons) in zip(layers, gates, strict=True):
         handles.append(layer.get_submodule("join").register_forward_pre_hook(_times(heads, head)))
@@ -53,7 +54,7 @@ def importance(layers: Sequence[nn.Module], losses: Iterable[Callable[[], Tensor
         for loss in losses:
             gradients = torch.autograd.grad(loss(), flat)
             for total, gradient in zip([each for pair in sums for each in pair], gradients, strict=True):
-                np.add(total, gradient.abs().double().numpy(), out=total)
+                np.add(total, gradient.abs().double().cpu().numpy(), out=total)
     finally:
         for handle in handles:
             handle.remove()

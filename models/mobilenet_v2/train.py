@@ -27,7 +27,7 @@ from models.mobilenet_v2.data import splits
 from models.mobilenet_v2.network import Network, of
 from models.samples import Samples, Splits
 from models.training.checkpoints import load, save
-from models.training.loop import History, Plan, Rows, fit, shuffled
+from models.training.loop import DEVICE, History, Plan, Rows, device_of, fit, shuffled
 from models.training.packages import DATA, DataError
 
 FOLDER = Path(__file__).parent / "versions" / "1"
@@ -76,9 +76,9 @@ class Articles:
     """
 
     def __init__(self, data: Splits, stage: Stage, teacher: Network) -> None:
-        self.stage, self.teacher = stage, teacher
+        self.stage, self.teacher = stage, teacher.to(DEVICE)
         self.train = _pixels(data.train)
-        self.labels = torch.from_numpy(data.train.labels)
+        self.labels = torch.from_numpy(data.train.labels).to(DEVICE)
         self.validation = data.validation[: stage.scored]
 
     def batches(self, rng: np.random.Generator) -> Sequence[Rows]:
@@ -89,11 +89,11 @@ class Articles:
     def loss(self, call: Callable[..., Any], rows: Rows, rng: np.random.Generator) -> Tensor:
         """Cross-entropy with the labels; or how far the answers and features are from the teacher's."""
         varied = [_varied(self.train[row], rng) for row in rows]
-        features, logits = call(batch(varied, self.stage.side))
+        features, logits = call(batch(varied, self.stage.side).to(DEVICE))
         if not self.stage.taught:
             return functional.cross_entropy(logits, self.labels[rows])
         with torch.no_grad():
-            known, right = self.teacher.training_outputs(batch(varied, SMALL.side))
+            known, right = self.teacher.training_outputs(batch(varied, SMALL.side).to(DEVICE))
         soft, log = (right / TEMPERATURE).softmax(1), (logits / TEMPERATURE).log_softmax(1)
         loss = TEMPERATURE**2 * functional.kl_div(log, soft, reduction="batchmean")
         if features.shape == known.shape:  # a pruned network has fewer
@@ -116,7 +116,8 @@ def accuracy(network: nn.Module, data: Samples, side: int = transform.SIDE, size
     with torch.inference_mode():
         for start in range(0, len(data), size):
             part = data[start : start + size]
-            hits += int((network(batch(_pixels(part), side)).argmax(1).numpy() == part.labels).sum())
+            answers = network(batch(_pixels(part), side).to(device_of(network))).argmax(1).cpu().numpy()
+            hits += int((answers == part.labels).sum())
     return hits / len(data)
 
 

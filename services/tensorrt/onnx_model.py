@@ -6,13 +6,16 @@ own module.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as triton  # type: ignore[import-not-found]  # only inside the server
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it reports each process to its maker
+import onnxruntime
 
 THREADS = "intra_op_thread_count"
 """The parameter of config.pbtxt that Triton's own ONNX Runtime backend also reads."""

@@ -100,8 +100,8 @@ def is_available(address: str, models: list[str]) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Become the server, in the foreground; SIGTERM or Ctrl-C ends it."""
     parser = argparse.ArgumentParser(prog="python -m services.tfserving.run", description=main.__doc__)
-    built = ROOT / "build" / "models" / "tfserving"
-    parser.add_argument("--models-config", type=Path, default=built / "models.config")
+    built = ROOT / "build" / "models"
+    parser.add_argument("--models-config", type=Path, default=built / "tfserving" / "models.config")
     parser.add_argument("--models-root", type=Path, default=built, help="the folder that is /models")
     parser.add_argument("--port", type=int, default=8500)
     parser.add_argument("--host", default="127.0.0.1")

@@ -1,5 +1,6 @@
 """The TF Serving stand-in in `.venvs/tensorflow`, as its clients see it, and our backend in front of it."""
 
+import math
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -74,7 +75,7 @@ def index(*rows: int) -> Tensor:
     return Tensor.of("index", "INT64", np.array(rows).reshape(-1, 1))
 
 
-REQUEST = InferRequest("both", (VALUES, TEXT, index(0, 2)), deadline=0.0, version="1", variant="fp32")
+REQUEST = InferRequest("both", (VALUES, TEXT, index(0, 2)), deadline=math.inf, version="1", variant="fp32")
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +151,7 @@ async def test_the_exported_digit_model_fits_its_contract_and_knows_its_example(
     inputs = (Tensor.of("image", "FP32", image[np.newaxis]),)
     started = launch(
         models_config=BUILT / "models.config",
-        models_root=BUILT,
+        models_root=BUILT.parent,
         run_dir=tmp_path,
         port=free_port(),
         venv=VENV,

@@ -46,8 +46,10 @@ def test_buckets_outcomes_and_rules_are_all_named() -> None:
     others = {kind.code.value for kind in (errors.RejectedByBackend, errors.NotFound, errors.InferwayError)}
     named = {"outcome", balancer.OK, balancer.ABANDONED, *others, *failures}
     assert set(re.findall(r"`(\w+)`", attempts)) == named
-    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())
-    records = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+    folder = ROOT / "deploy" / "prometheus"
+    files = [yaml.safe_load((folder / name).read_text()) for name in ("rules.yml", "slo_rules.yml")]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    records = {rule["record"] for rule in rules if "record" in rule}
     assert {row[0] for row in rows(page, "rule")} == records
 
 
@@ -83,7 +85,7 @@ def _every_error(error: type[errors.InferwayError]) -> Iterator[errors.InferwayE
 def test_the_page_has_every_route_and_no_other(gateway: Gateway) -> None:
     page = text("protocols.md")
     routes: dict[str, set[str]] = {}
-    for route in gateway.http.routes:
+    for route in gateway.front.http.routes:
         path = re.sub(r"\{(\w+):\w+\}", r"{\1}", getattr(route, "path", "")).replace("{rest}", "...")
         if path != "/openapi.json":
             routes.setdefault(path, set()).update(getattr(route, "methods", ()) or ())
@@ -94,7 +96,7 @@ def test_the_page_has_every_route_and_no_other(gateway: Gateway) -> None:
 
 def test_the_page_has_every_grpc_method_and_no_other(gateway: Gateway) -> None:
     page = text("protocols.md")
-    served = {path for handler in gateway.grpc_handlers() for path in vars(handler)["_method_handlers"]}
+    served = {path for handler in gateway.front.grpc for path in vars(handler)["_method_handlers"]}
     unsupported = {
         f"/{service}/{name}"
         for service, names in (

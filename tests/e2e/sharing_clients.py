@@ -1,6 +1,6 @@
 """One digit asked for over every protocol, and what each reply says of itself.
 
-An image is FP32 [1, 28, 28, 1] as `heldout` gives it; without a variant the default one answers.
+An image is FP32 [1, 28, 28, 1] as `heldout` gives it; what is asked besides is in headers, or in metadata.
 """
 
 import io
@@ -22,6 +22,7 @@ from tests.load import binary_request
 from tests.serving import MODEL, StartedGateway
 
 Image = NDArray[np.float32]
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,29 @@ def _facts(pairs: Any) -> dict[str, str]:
     return {name: value for name, value in named.items() if name.startswith("x-inferway-")}
 
 
-def _asking(variant: str) -> dict[str, str]:
-    """The header, or the metadata, that asks for a variant."""
-    return {"x-inferway-variant": variant} if variant else {}
-
-
-def oip_json(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def oip_json(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     tensor = {"name": "image", "datatype": "FP32", "shape": [1, 28, 28, 1], "data": image.ravel().tolist()}
     body = json.dumps({"inputs": [tensor]}).encode()
-    headers, reply = post(gateway, f"/v2/models/{MODEL}/infer", body, _asking(variant))
+    headers, reply = post(gateway, f"/v2/models/{MODEL}/infer", body, asking)
     return Said(json.loads(reply)["outputs"][0]["data"], _facts(headers.items()))
 
 
-def oip_binary(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def oip_binary(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     head, _, body = binary_request(image).partition(b"\r\n\r\n")
     lines = (line.split(": ") for line in head.decode().split("\r\n")[1:])
-    headers, reply = post(gateway, f"/v2/models/{MODEL}/infer", body, {**dict(lines), **_asking(variant)})
+    headers, reply = post(gateway, f"/v2/models/{MODEL}/infer", body, {**dict(lines), **asking})
     raw = reply[int(headers["inference-header-content-length"]) :]
     return Said(np.frombuffer(raw, "<f4").tolist(), _facts(headers.items()))
 
 
-def tfs_json(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def tfs_json(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     body = json.dumps({"instances": image.tolist()}).encode()
-    headers, reply = post(gateway, f"/v1/models/{MODEL}:predict", body, _asking(variant))
+    headers, reply = post(gateway, f"/v1/models/{MODEL}:predict", body, asking)
     return Said(json.loads(reply)["predictions"][0], _facts(headers.items()))
 
 
-def ts_http(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
-    headers, reply = post(gateway, f"/predictions/{MODEL}", _png(image), _asking(variant))
+def ts_http(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
+    headers, reply = post(gateway, f"/predictions/{MODEL}", _png(image), asking)
     return Said([json.loads(reply)[str(digit)] for digit in range(10)], _facts(headers.items()))
 
 
@@ -82,36 +78,36 @@ def _png(image: Image) -> bytes:
     return file.getvalue()
 
 
-def _call(gateway: StartedGateway, method: str, message: Any, variant: str) -> tuple[bytes, dict[str, str]]:
+def _call(
+    gateway: StartedGateway, method: str, message: Any, asking: Mapping[str, str]
+) -> tuple[bytes, dict[str, str]]:
     with grpc.insecure_channel(gateway.grpc) as channel:
         stub: Any = channel.unary_unary(method)
-        reply, call = stub.with_call(
-            message.SerializeToString(), timeout=10, metadata=tuple(_asking(variant).items())
-        )
+        reply, call = stub.with_call(message.SerializeToString(), timeout=10, metadata=tuple(asking.items()))
         return reply, _facts(call.trailing_metadata())
 
 
-def oip_grpc(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def oip_grpc(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="FP32", shape=[1, 28, 28, 1])
     asked = oip.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=[image.tobytes()])
-    data, _ = _call(gateway, "/inference.GRPCInferenceService/ModelInfer", asked, variant)
+    data, _ = _call(gateway, "/inference.GRPCInferenceService/ModelInfer", asked, asking)
     reply = oip.ModelInferResponse.FromString(data)
     facts = _facts((name, value.string_param) for name, value in reply.parameters.items())
     return Said(np.frombuffer(reply.raw_output_contents[0], "<f4").tolist(), facts)
 
 
-def tfs_grpc(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def tfs_grpc(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     shape = tfs.TensorShapeProto(dim=[tfs.TensorShapeProto.Dim(size=size) for size in image.shape])
     proto = tfs.TensorProto(dtype=tfs.DT_FLOAT, tensor_shape=shape, tensor_content=image.tobytes())
     asked = tfs.PredictRequest(model_spec=tfs.ModelSpec(name=MODEL), inputs={"image": proto})
-    data, facts = _call(gateway, "/tensorflow.serving.PredictionService/Predict", asked, variant)
+    data, facts = _call(gateway, "/tensorflow.serving.PredictionService/Predict", asked, asking)
     return Said(list(tfs.PredictResponse.FromString(data).outputs["probabilities"].float_val), facts)
 
 
-def ts_grpc(gateway: StartedGateway, image: Image, variant: str = "") -> Said:
+def ts_grpc(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
     asked = ts.PredictionsRequest(model_name=MODEL, input={"data": _png(image)})
     method = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
-    data, facts = _call(gateway, method, asked, variant)
+    data, facts = _call(gateway, method, asked, asking)
     answer = json.loads(ts.PredictionResponse.FromString(data).prediction)
     return Said([answer[str(digit)] for digit in range(10)], facts)
 

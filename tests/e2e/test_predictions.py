@@ -59,6 +59,11 @@ def png(image: Image.Image) -> bytes:
 SENTENCES = {
     "这家酒店位置很好，房间宽敞干净，服务员热情周到，早餐丰富，非常满意！": "positive",
     "电脑性价比很高，运行速度快，外观漂亮，很喜欢。": "positive",
+    "这本书太好看了": "positive",
+    "电影很感人，看哭了": "positive",
+    "没有让我失望": "positive",
+    "这本书一点意思都没有": "negative",
+    "菜又贵又难吃": "negative",
     "房间又小又脏，隔音太差，服务态度恶劣，再也不会来了。": "negative",
     "质量太差了，用了两天就坏了，客服也不理人，后悔买了。": "negative",
     "送货慢，屏幕有坏点，散热不好，风扇声音很大，失望。": "negative",
@@ -94,6 +99,29 @@ def drawn(digit: int) -> bytes:
 def test_a_digit_drawn_by_hand_is_read(gateway: StartedGateway, digit: int, variant: str) -> None:
     found = answer(gateway, "cnn_mnist", drawn(digit), "image/png", variant)
     assert likeliest(found) == str(digit)
+
+
+def garment(kind: str) -> bytes:
+    """A plain product picture: a dark garment on a white page."""
+    page = Image.new("RGB", (300, 360), (255, 255, 255))
+    pen = ImageDraw.Draw(page)
+    if kind == "Trouser":
+        pen.polygon(
+            [(95, 20), (205, 20), (225, 340), (165, 340), (150, 120), (135, 340), (75, 340)], (40, 40, 90)
+        )
+    else:
+        pen.polygon(
+            [(100, 40), (200, 40), (285, 110), (250, 150), (215, 120), (215, 330), (85, 330), (85, 120),
+             (50, 150), (15, 110)],
+            (120, 30, 30),
+        )  # fmt: skip
+    return png(page)
+
+
+@pytest.mark.parametrize("variant", variants("mobilenet_v2"))
+@pytest.mark.parametrize("kind", ["Trouser", "T-shirt/top"])
+def test_a_product_picture_is_recognised(gateway: StartedGateway, kind: str, variant: str) -> None:
+    assert likeliest(answer(gateway, "mobilenet_v2", garment(kind), "image/png", variant)) == kind
 
 
 def photo(name: str, turn: float) -> bytes:

@@ -16,7 +16,10 @@ def test_a_variant_answers_over_every_protocol_and_is_named(
     embedded_gateway: StartedGateway, variant: str
 ) -> None:
     image = heldout()[0][410:411]
-    said = {name: client(embedded_gateway, image, variant) for name, client in CLIENTS.items()}
+    said = {
+        name: client(embedded_gateway, image, {"x-inferway-variant": variant})
+        for name, client in CLIENTS.items()
+    }
     first = next(iter(said.values()))
     for name, reply in said.items():
         assert reply.facts == {

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prometheus_client import Gauge
 
 from gateway.caching.redis import PREFIX, RedisStore
 from gateway.inference import InferResponse, Tensor
+from gateway.redis_link import RedisLink
 from services import redis
 from services.launch import Launch, Running, free_port
 from tests.fakes import FakeClock
@@ -24,6 +26,8 @@ ANSWER = InferResponse(
     endpoint="t1",
     parameters={"gain": 0.5, "exact": True, "steps": 3, "note": "x"},
 )
+
+ENTRY = PREFIX + b"adder:k"
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +51,10 @@ class Tier:
     def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
         self.clock = FakeClock()
         self.up = Gauge("up", "Whether Redis answers.", registry=None)
-        self.store = RedisStore(
+        self.link = RedisLink(
             url, timeout_seconds=timeout_seconds, retry_after_seconds=1.0, up=self.up, clock=self.clock
         )
+        self.store = RedisStore(self.link)
 
     async def put(self, key: bytes, answer: InferResponse = ANSWER, ttl_seconds: float = 60) -> None:
         """Put and wait until it is written, as no request does."""
@@ -77,20 +82,20 @@ async def tier(server: str) -> AsyncIterator[Tier]:
 
 async def test_an_answer_comes_back_as_it_was_put(tier: Tier) -> None:
     await tier.put(b"k")
-    assert await tier.store.get(b"k") == ANSWER
-    assert await tier.store.get(b"other") is None
+    assert await tier.store.get("adder", b"k") == ANSWER
+    assert await tier.store.get("adder", b"other") is None
     assert tier.is_up
 
 
 async def test_whose_answer_it_was_is_not_kept(tier: Tier) -> None:
     await tier.put(b"k", InferResponse("adder", "1", (), id="7", cache="miss"))
-    assert await tier.store.get(b"k") == InferResponse("adder", "1", ())
+    assert await tier.store.get("adder", b"k") == InferResponse("adder", "1", ())
 
 
 async def test_another_gateway_finds_the_answer(tier: Tier, server: str) -> None:
     await tier.put(b"k")
     async with a_tier(server) as other:
-        assert await other.store.get(b"k") == ANSWER
+        assert await other.store.get("adder", b"k") == ANSWER
 
 
 @pytest.mark.parametrize(("ttl_seconds", "milliseconds"), [(60, 60_000), (0.25, 250), (0.0001, 1)])
@@ -104,26 +109,50 @@ async def test_an_answer_is_kept_as_long_as_it_may_be(
 
     tier.store._redis.set = remember  # type: ignore[method-assign, assignment]
     await tier.put(b"k", ttl_seconds=ttl_seconds)
-    assert sent == [(PREFIX + b"k", milliseconds)]
+    assert sent == [(ENTRY, milliseconds)]
+
+
+async def test_voiding_a_model_drops_all_of_its_answers_and_nothing_else(tier: Tier) -> None:
+    keys = [number.to_bytes(2, "big") for number in range(2500)]  # more than one page of SCAN
+    await asyncio.gather(*(tier.put(key) for key in keys))
+    other = replace(ANSWER, model="add")
+    await tier.put(b"k", other)
+    await tier.store._redis.set("quota:adder", "7")
+    dropped = await tier.store.void("adder")
+    assert dropped is not None
+    assert dropped >= len(keys)
+    assert await asyncio.gather(*(tier.store.get("adder", key) for key in keys)) == [None] * len(keys)
+    assert await tier.store.get("add", b"k") == other
+    assert await tier.store._redis.get("quota:adder") == b"7"
+    assert await tier.store.void("adder") == 0
+
+
+async def test_what_is_on_its_way_is_there_to_be_voided_once_the_store_has_settled(tier: Tier) -> None:
+    await tier.store.void("adder")
+    voids = tier.store.voids
+    await tier.store.put(b"k", ANSWER, 60)
+    await tier.store.settle()
+    assert tier.store.voids == voids + 1
+    assert await tier.store.void("adder") == 1
 
 
 async def test_redis_itself_lets_the_answer_go(tier: Tier) -> None:
     await tier.put(b"k", ttl_seconds=300)
-    left = await tier.store._redis.pttl(PREFIX + b"k")
+    left = await tier.store._redis.pttl(ENTRY)
     assert 0 < left <= 300_000
 
 
 @pytest.mark.parametrize("frame", [b"", b"garbage", b"\x0e\0\0\0" + b'{"outputs":[]}', b"\x04\0\0\0null"])
 async def test_an_entry_that_cannot_be_read_is_no_answer(tier: Tier, frame: bytes) -> None:
-    await tier.store._redis.set(PREFIX + b"k", frame)
-    assert await tier.store.get(b"k") is None
+    await tier.store._redis.set(ENTRY, frame)
+    assert await tier.store.get("adder", b"k") is None
     assert tier.is_up
 
 
 async def test_an_entry_that_was_damaged_is_no_answer(tier: Tier) -> None:
     await tier.put(b"k")
-    assert await tier.store._redis.setrange(PREFIX + b"k", 0, b"\x01") > 1
-    assert await tier.store.get(b"k") is None
+    assert await tier.store._redis.setrange(ENTRY, 0, b"\x01") > 1
+    assert await tier.store.get("adder", b"k") is None
 
 
 async def test_a_look_up_that_is_given_up_never_hands_its_answer_to_the_next(tier: Tier) -> None:
@@ -135,34 +164,34 @@ async def test_a_look_up_that_is_given_up_never_hands_its_answer_to_the_next(tie
     for key, answer in answers.items():
         await tier.put(key, answer)
     for steps in range(12):
-        given_up = [asyncio.create_task(tier.store.get(key)) for key in answers]
+        given_up = [asyncio.create_task(tier.store.get("adder", key)) for key in answers]
         for _ in range(steps):
             await asyncio.sleep(0)
         for task in given_up:
             task.cancel()
         await asyncio.gather(*given_up, return_exceptions=True)
-        found = await asyncio.gather(*(tier.store.get(key) for key in answers))
+        found = await asyncio.gather(*(tier.store.get("adder", key) for key in answers))
         assert found == list(answers.values())
 
 
 async def test_hundreds_of_look_ups_at_once_all_find_their_answers(tier: Tier) -> None:
     keys = [f"key {number}".encode() for number in range(400)]
     await asyncio.gather(*(tier.put(key) for key in keys))
-    assert await asyncio.gather(*(tier.store.get(key) for key in keys)) == [ANSWER] * 400
+    assert await asyncio.gather(*(tier.store.get("adder", key) for key in keys)) == [ANSWER] * 400
     assert tier.is_up
 
 
 async def test_the_writes_under_way_are_finished_on_the_way_out(tier: Tier, server: str) -> None:
     async with a_tier(server) as leaving:
         await leaving.store.put(b"k", ANSWER, 60)
-    assert await tier.store.get(b"k") == ANSWER
+    assert await tier.store.get("adder", b"k") == ANSWER
 
 
 async def test_without_a_server_there_is_no_answer_and_the_metric_says_so() -> None:
     async with a_tier(f"redis://127.0.0.1:{free_port()}/0") as tier:
         await tier.put(b"k")
-        assert await tier.store.get(b"k") is None
-        assert not await tier.store.ping()
+        assert await tier.store.get("adder", b"k") is None
+        assert not await tier.link.ping()
         assert not tier.is_up
 
 
@@ -178,13 +207,13 @@ async def test_a_server_that_hangs_is_given_up_after_the_timeout_and_then_left_a
     hanging = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
     port = hanging.sockets[0].getsockname()[1]
     async with hanging, a_tier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.01) as tier:
-        assert await tier.store.get(b"k") is None
+        assert await tier.store.get("adder", b"k") is None
         tried = connections
         for _ in range(10):
-            assert await tier.store.get(b"k") is None
+            assert await tier.store.get("adder", b"k") is None
         assert connections == tried
         tier.clock.now += 1.0
-        await tier.store.get(b"k")
+        await tier.store.get("adder", b"k")
         assert connections > tried
 
 
@@ -200,18 +229,18 @@ async def test_only_one_request_waits_to_see_whether_a_hanging_redis_is_back() -
     hanging = await asyncio.start_server(accept_and_say_nothing, "127.0.0.1", 0)
     port = hanging.sockets[0].getsockname()[1]
     async with hanging, a_tier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.05) as tier:
-        assert await tier.store.get(b"k") is None
+        assert await tier.store.get("adder", b"k") is None
         tried = connections
         tier.clock.now += 1.0
-        assert await asyncio.gather(*(tier.store.get(b"k") for _ in range(20))) == [None] * 20
+        assert await asyncio.gather(*(tier.store.get("adder", b"k") for _ in range(20))) == [None] * 20
         assert connections == tried + 1
 
 
 async def test_a_redis_that_comes_back_and_refuses_a_command_is_up(tier: Tier) -> None:
-    tier.store._down_until = -1.0
+    tier.link._down_until = -1.0
     tier.up.set(0)
     assert await tier.store._try(tier.store._redis.execute_command, "NONSENSE") is None
-    assert (tier.is_up, tier.store._down_until) == (True, 0.0)
+    assert (tier.is_up, tier.link._down_until) == (True, 0.0)
 
 
 async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_path: Path) -> None:
@@ -219,15 +248,17 @@ async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_
     with Running(launch) as first:
         async with a_tier(address(launch)) as tier:
             await tier.put(b"k")
-            seen = [(await tier.store.get(b"k"), tier.is_up)]
+            seen = [(await tier.store.get("adder", b"k"), tier.is_up)]
             first.kill()
-            seen.append((await tier.store.get(b"k"), tier.is_up))
+            seen.append((await tier.store.get("adder", b"k"), tier.is_up))
             with Running(launch):
-                seen.append((await tier.store.get(b"k"), tier.is_up))  # left alone until the pause is over
+                seen.append(
+                    (await tier.store.get("adder", b"k"), tier.is_up)
+                )  # left alone until the pause is over
                 tier.clock.now += 1.0
-                assert await tier.store.ping()
+                assert await tier.link.ping()
                 await tier.put(b"k")
-                seen.append((await tier.store.get(b"k"), tier.is_up))
+                seen.append((await tier.store.get("adder", b"k"), tier.is_up))
     assert seen == [(ANSWER, True), (None, False), (None, False), (ANSWER, True)]
 
 
@@ -240,8 +271,8 @@ async def test_a_redis_that_is_full_still_gives_what_it_has(tier: Tier) -> None:
     try:
         await tier.put(b"other")
         assert tier.is_up
-        assert await tier.store.get(b"other") is None
-        assert await tier.store.get(b"k") is not None
+        assert await tier.store.get("adder", b"other") is None
+        assert await tier.store.get("adder", b"k") is not None
     finally:
         await config.config_set("maxmemory", limit)
         await config.config_set("maxmemory-policy", "allkeys-lru")

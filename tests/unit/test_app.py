@@ -7,6 +7,7 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from prometheus_client import generate_latest
 
 from gateway.app import build
 from gateway.loading import load_settings
@@ -60,3 +61,18 @@ async def test_what_is_no_route_is_refused_in_the_form_of_its_protocol(
         reply = await client.request(method, path)
     body = reply.json()
     assert (reply.status_code, body.get("type", body.get("error"))) == (status, said)
+
+
+@pytest.mark.parametrize(("configuration", "exposed"), [("inferway.full.yaml", 0.0), ("inferway.yaml", None)])
+def test_whether_redis_answers_is_only_told_where_one_is_configured(
+    configuration: str, exposed: float | None
+) -> None:
+    gateway = build(load_settings(ROOT / configuration, {}), ROOT)
+    assert gateway.metrics.registry.get_sample_value("gateway_cache_redis_up_ratio") == exposed
+
+
+@pytest.mark.parametrize(("enabled", "expected"), [("true", True), ("false", False)])
+def test_admission_is_there_unless_it_is_turned_off(enabled: str, expected: bool) -> None:
+    settings = load_settings(ROOT / "inferway.full.yaml", {"INFERWAY_ADMISSION__ENABLED": enabled})
+    metrics = generate_latest(build(settings, ROOT).metrics.registry).decode()
+    assert ('gateway_admission_limit_requests{model="cnn_mnist"' in metrics) is expected

@@ -57,3 +57,21 @@ def test_a_variant_of_another_version_is_refused() -> None:
     assert CATALOG.variant("adder", "1", "int8") == "int8"
     with pytest.raises(VersionNotFound, match=r"no variant 'int8' \(it has: fp32\)"):
         CATALOG.variant("adder", "2", "int8")
+
+
+def test_a_label_that_is_moved_stands_elsewhere_at_once_and_in_this_catalog_alone() -> None:
+    contract = a_contract()
+    moved, other = Catalog({"adder": contract}), Catalog({"adder": contract})
+    moved.move_label("adder", "stable", "2")
+    moved.move_label("adder", "next", "2")
+    assert moved.labels("adder") == {"stable": "2", "next": "2"}
+    assert moved.version("adder", label="stable") == "2"
+    assert other.labels("adder") == {"stable": "1"}
+
+
+@pytest.mark.parametrize(("model", "version"), [("adder", "3"), ("nobody", "1")])
+def test_a_label_is_not_moved_to_what_there_is_not(model: str, version: str) -> None:
+    catalog = Catalog({"adder": a_contract()})
+    with pytest.raises((ModelNotFound, VersionNotFound)):
+        catalog.move_label(model, "stable", version)
+    assert catalog.labels("adder") == {"stable": "1"}

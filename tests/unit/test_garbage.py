@@ -5,27 +5,34 @@ hold 64 MiB each would fill the memory long before.
 """
 
 import asyncio
+import contextlib
 import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.admission.gate import Gate, GateRules
+from gateway.admission.limit import LimitRules
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.latency_quantile import LatencyQuantile
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer, chain
 from gateway.errors import EndpointFailed, InferwayError, MalformedBody, RejectedByBackend
-from gateway.inference import InferRequest, PoolKey
+from gateway.inference import InferRequest, PoolKey, Tensor
 from gateway.metrics import Metrics
 from gateway.protocols.edge import in_thread
+from gateway.stages.admission import Admission
+from gateway.stages.hedged import QUANTILE, Hedged
 from gateway.stages.retry import Retry
 from gateway.stages.single_flight import SingleFlight
-from tests.fakes import FakeInfer, a_contract, a_request
+from tests.fakes import FakeInfer, a_contract, a_request, settle, until
 
 
 @contextmanager
@@ -68,7 +75,39 @@ def pool(*infers: FakeInfer) -> Infer:
     def single_flight(call_next: Infer) -> Infer:
         return SingleFlight(call_next, contracts={"adder": a_contract()}, metrics=metrics)
 
-    return chain(single_flight, retry, to=balancer)
+    return chain(single_flight, partial(admission, limit=1024), retry, to=balancer)
+
+
+def admission(call_next: Infer, *, limit: int, queue: int = 10) -> Infer:
+    """An Admission in front of the pool of `a_request`."""
+    rules = GateRules(LimitRules(limit, limit), queue)
+    pools = (PoolKey("adder", "", ""), PoolKey("adder", "1", "fp32"))
+    return Admission(
+        call_next,
+        gates={pool: Gate(rules) for pool in pools},
+        default_priority=5,
+        metrics=Metrics(CollectorRegistry()),
+    )
+
+
+@pytest.mark.parametrize(("queue", "left_seconds"), [(0, 10.0), (10, 0.01), (10, -1.0)])
+async def test_the_tensors_of_what_was_shed_are_gone_with_its_error(queue: int, left_seconds: float) -> None:
+    infer = FakeInfer()
+    infer.is_open.clear()
+    admitted = admission(infer, limit=1, queue=queue)
+
+    async def ask(left_seconds: float) -> None:
+        with contextlib.suppress(InferwayError):
+            await admitted(a_request(deadline=time.monotonic() + left_seconds))
+            raise AssertionError("it was to fail")
+
+    busy = asyncio.ensure_future(admitted(a_request()))
+    await asyncio.sleep(0)
+    with uncollected() as found:
+        await asyncio.create_task(ask(left_seconds))
+        await asyncio.sleep(0.01)
+    busy.cancel()
+    assert [each for each in found if isinstance(each, InferRequest)] == []
 
 
 @pytest.mark.parametrize("failure", [EndpointFailed("broken"), RejectedByBackend("wrong"), None])
@@ -96,6 +135,53 @@ async def test_a_failed_requests_tensors_are_gone_with_its_error(
             each.requests.clear()
         await asyncio.sleep(0.01)
         del request
+    assert [each for each in found if isinstance(each, InferRequest)] == []
+
+
+@pytest.mark.parametrize("order", ["ab", "ba", "b", "a", ""])
+@pytest.mark.parametrize("answer", [EndpointFailed("broken"), RejectedByBackend("wrong"), None])
+async def test_a_hedged_requests_tensors_are_gone_whoever_wins(order: str, answer: Exception | None) -> None:
+    def fake() -> FakeInfer:
+        def fresh(_: InferRequest) -> tuple[Tensor, ...]:
+            if answer is not None:
+                raise type(answer)(str(answer))  # one that the fake does not keep
+            return ()
+
+        infer = FakeInfer(fresh)
+        infer.is_open.clear()
+        return infer
+
+    infers = {"a": fake(), "b": fake()}
+    metrics = Metrics(CollectorRegistry())
+    key = PoolKey("adder", "1", "fp32")
+    balancer = Balancer(
+        [Endpoint(name, "fake", infer, is_ready=True) for name, infer in infers.items()],
+        pool=key,
+        attempt_timeout_seconds=0.05,
+        metrics=metrics,
+        rng=Random(7),  # noqa: S311
+    )
+    infer = Hedged(
+        balancer,
+        takes={key: balancer.takes},
+        latencies={key: LatencyQuantile(QUANTILE)},
+        new_budget=lambda: RetryBudget(ratio=0, floor_per_second=100),
+        metrics=metrics,
+    )
+    for _ in range(100):
+        infer._pools[key].latency.observe(0.001, time.monotonic())
+    with uncollected() as found:
+        task = asyncio.ensure_future(infer(a_request(version="1", variant="fp32")))
+        await until(lambda: all(each.requests for each in infers.values()))
+        for name in order:
+            infers[name].is_open.set()
+            await settle()
+        await asyncio.wait((task,))
+        task.exception()  # else it is logged, and the log keeps it
+        del task
+        for each in infers.values():
+            each.requests.clear()
+        await asyncio.sleep(0.01)
     assert [each for each in found if isinstance(each, InferRequest)] == []
 
 

@@ -34,8 +34,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
-    """Where the echo listens."""
+async def server() -> AsyncIterator[uvicorn.Server]:
+    """The echo, which listens."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -50,9 +50,16 @@ async def port() -> AsyncIterator[int]:
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listener])
-    yield listener.getsockname()[1]
+    yield server
     server.should_exit = True
     await server.shutdown(sockets=[listener])
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    """Where it listens."""
+    address: tuple[str, int] = server.servers[0].sockets[0].getsockname()
+    return address[1]
 
 
 async def exchange(port: int, *parts: bytes, half_close: bool = False) -> bytes:
@@ -204,3 +211,32 @@ async def test_a_caller_that_leaves_in_the_middle_of_its_body_gets_none(port: in
 
 async def test_what_is_not_http_is_refused(port: int) -> None:
     assert (await exchange(port, b"\x16\x03\x01\x02\x00")).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_request_that_is_on_its_way_when_the_gateway_ends_is_answered_as_the_last(
+    server: uvicorn.Server, port: int
+) -> None:
+    request = HEAD + b"content-length: 2\r\n\r\nhi"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    first = await reader.readuntil(b"|hi")
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    writer.write(request)
+    last = await asyncio.wait_for(reader.read(), 5)  # until it is closed
+    writer.close()
+    assert b"connection: close" not in first
+    assert last.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in last
+    assert last.endswith(b"|hi")
+
+
+async def test_a_connection_without_a_request_ends_soon_after_the_gateway_does(
+    server: uvicorn.Server, port: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await exchange(port, b"GARBAGE\r\n\r\n")  # the server has seen the other one by now
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()

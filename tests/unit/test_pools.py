@@ -9,7 +9,7 @@ import yaml
 from gateway.configuration import ConfigurationError
 from gateway.inference import PoolKey
 from gateway.loading import load_contracts, load_settings
-from gateway.pools import pool_endpoints
+from gateway.pools import pool_endpoints, pool_policy
 from gateway.settings import EndpointSettings, PoolSettings, Settings
 from tests.fakes import a_version
 
@@ -67,6 +67,24 @@ def test_versions_and_variants_may_have_pools_of_their_own(tmp_path: Path) -> No
         "- {model: m, versions: ['1'], variant: int8, endpoints: [b]}\n"
     )
     assert pools(tmp_path, text) == {PoolKey("m", "1", "fp32"): ("a",), PoolKey("m", "1", "int8"): ("b",)}
+
+
+def test_a_pool_picks_by_its_own_policy_and_else_by_that_of_all(tmp_path: Path) -> None:
+    text = (
+        f"{HEAD}  t: {{backend: torchserve, address: 'h:3', management_address: 'h:4'}}\n"
+        "balancing: {policy: round_robin}\n"
+        "pools:\n- {model: m, versions: ['1'], variant: fp32, endpoints: [a], policy: least_in_flight}\n"
+        "- {model: m, versions: ['1'], variant: int8, endpoints: [b]}\n"
+        "passthrough:\n- {model: own, endpoints: [t], policy: p2c}\n- {model: other, endpoints: [t]}\n"
+    )
+    keys = pools(tmp_path, text)
+    settings = load_settings(tmp_path / "inferway.yaml", NOTHING)
+    assert {(key.model, key.variant): pool_policy(settings, key) for key in keys} == {
+        ("m", "fp32"): "least_in_flight",
+        ("m", "int8"): "round_robin",
+        ("own", ""): "p2c",
+        ("other", ""): "round_robin",
+    }
 
 
 @pytest.fixture

@@ -90,6 +90,6 @@ async def test_a_listener_that_fails_ends_the_gateway(
     async def fail(*_: object, **__: object) -> None:
         raise OSError("no more files")
 
-    monkeypatch.setattr(server._HttpServer, "serve", fail)
+    monkeypatch.setattr(server.HttpServer, "serve", fail)
     with pytest.raises(OSError, match="no more files"):
         await asyncio.wait_for(serve(), SOON)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gateway.configuration import ConfigurationError
 from gateway.loading import load_contracts, load_settings
-from gateway.settings import Settings
+from gateway.settings import EndpointSettings, Settings
 from tests.fakes import a_version
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,7 +69,25 @@ ONE = "endpoints: {abc: {backend: triton, address: 'h:1'}}\n"
         ("endpoints:\n  a: {backend: torchserve, address: 'h:1'}\n", "2: endpoints.a: torchserve n"),
         (
             "endpoints:\n  a: {backend: triton, address: 'h:1', management_address: 'h:2'}\n",
-            "2: endpoints.a: torchserve needs management_address, and no other backend has one",
+            "2: endpoints.a: torchserve needs management_address beside address, and nothing else has one",
+        ),
+        (
+            "endpoints:\n  a: {backend: triton, address: 'h:1', dns: 'h:1'}\n",
+            "2: endpoints.a: every backend but onnxruntime needs one of address, dns and file, and",
+        ),
+        ("endpoints:\n  a: {backend: onnxruntime, repository: r, file: f}\n", "2: endpoints.a: every back"),
+        ("endpoints:\n  a: {backend: triton, dns: h}\n", "2: endpoints.a.dns: an address is host:port"),
+        (
+            "endpoints:\n  a: {backend: torchserve, dns: 'h:1'}\n",
+            "2: endpoints.a: torchserve needs management_port beside dns or file, and nothing else has one",
+        ),
+        (
+            "endpoints:\n  a: {backend: torchserve, file: f, management_address: 'h:2'}\n",
+            "2: endpoints.a: torchserve needs management_address beside address, and nothing else has one",
+        ),
+        (
+            "endpoints:\n  a: {backend: triton, dns: 'h:1', management_port: 2}\n",
+            "2: endpoints.a: torchserve needs management_port beside dns or file, and nothing else has one",
         ),
         ("endpoints:\n  a: {backend: triton, address: h}\n", "2: endpoints.a.address: an address is"),
         ("endpoints:\n  a: {backend: triton, address: 'h:'}\n", "2: endpoints.a.address: an address"),
@@ -120,7 +138,15 @@ def test_what_redis_would_not_take_for_its_address_is_refused_with_its_line(tmp_
     assert refusal(tmp_path, text).startswith("inferway.yaml:3: cache.redis.url: expected redis://host:port/")
 
 
-@pytest.mark.parametrize("url", ["", "redis://a", "rediss://user:word@a:6379/1", "redis://[::1]:6379/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://a",
+        "rediss://user:word@a:6379/1",  # pragma: allowlist secret
+        "redis://[::1]:6379/0",
+    ],
+)
 def test_an_address_of_redis_is_taken_as_it_is(tmp_path: Path, url: str) -> None:
     text = yaml.safe_dump({"cache": {"redis": {"url": url}}})
     assert load_settings(write(tmp_path, text), NOTHING).cache.redis.url == url
@@ -243,3 +269,13 @@ def test_a_wrong_model_file_is_told_with_its_line(tmp_path: Path) -> None:
         ConfigurationError, match=rf"model\.yaml:{line}: timeuot_seconds: unknown key; did you"
     ):
         load_contracts(Settings(models=("one",)), tmp_path)
+
+
+def test_a_found_address_has_its_entrys_settings_and_the_management_port(tmp_path: Path) -> None:
+    path = tmp_path / "inferway.yaml"
+    path.write_text("endpoints: {t: {backend: torchserve, dns: 'pods:7070', management_port: 7071}}\n")
+    entry = load_settings(path, {}).endpoints["t"]
+    here = entry.at("[fd00::1]:7070")
+    assert (entry.is_discovered, here.is_discovered, entry.dns_name) == (True, False, "pods")
+    assert (here.address, here.management_address) == ("[fd00::1]:7070", "[fd00::1]:7071")
+    assert EndpointSettings.model_validate(here.model_dump()) == here

@@ -1,6 +1,7 @@
 """The Triton backend against a Triton of a few lines, which says what the real one was heard to say."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -23,7 +24,7 @@ from gateway.errors import (
 from gateway.inference import InferRequest, Tensor
 from services.launch import free_port
 from services.protocol import open_inference_pb2 as oip
-from tests.fakes import a_version
+from tests.fakes import a_version, until
 
 CONTRACT = Contract.model_validate(
     {
@@ -46,6 +47,7 @@ class FakeTriton:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.answered = 0
         self.asked = oip.ModelInferRequest()
         self.error: tuple[grpc.StatusCode, str] | None = None
         self.change: Callable[[oip.ModelInferResponse], None] = lambda _reply: None
@@ -67,6 +69,7 @@ class FakeTriton:
                 reply.outputs.add(name=name, datatype="FP32", shape=values.shape)
                 reply.raw_output_contents.append(values.astype("<f4").tobytes())
         self.change(reply)
+        self.answered += 1
         return reply
 
     async def model_ready(self, request: oip.ModelReadyRequest, _: Any) -> oip.ModelReadyResponse:
@@ -162,7 +165,8 @@ async def test_outputs_come_in_the_contracts_order_or_in_the_one_asked_for(backe
 async def test_tensors_go_raw_and_the_callers_id_stays_here(
     triton: FakeTriton, backend: OpenInference
 ) -> None:
-    await backend(request(variant="int8", parameters={"a": True, "b": 2, "c": 2**63, "d": 0.5, "e": "text"}))
+    parameters = {"a": True, "b": 2, "c": 2**63, "d": 0.5, "e": "text"}
+    await backend(request(variant="int8", deadline=math.inf, parameters=parameters))
     asked = triton.asked
     assert (asked.model_name, asked.model_version, asked.id) == ("double-int8", "3", "")
     assert not asked.inputs[0].HasField("contents")
@@ -286,38 +290,64 @@ async def test_a_model_whose_process_died_is_unloaded_and_loaded_once(
     triton: FakeTriton, backend: OpenInference
 ) -> None:
     await see_it_dead(triton, backend)
-    assert await backend.is_ready("double", "3", "fp32")
-    assert triton.calls == ["unload double", "load double", "ready double 3"]
-    assert await backend.is_ready("double", "3", "fp32")
-    assert triton.calls[3:] == ["ready double 3"]
+    assert await backend.heal("double", "fp32") is True
+    assert triton.calls == ["unload double", "load double"]
+    assert await backend.heal("double", "fp32") is None
+    assert len(triton.calls) == 2
 
 
-async def test_two_checks_at_a_time_load_it_once(triton: FakeTriton, backend: OpenInference) -> None:
+async def test_there_is_nothing_to_heal_unless_a_process_was_seen_dead(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.error = (grpc.StatusCode.INTERNAL, "out of memory")
+    with pytest.raises(EndpointFailed):
+        await backend(request())
+    assert await backend.heal("double", "fp32") is None
     await see_it_dead(triton, backend)
-    assert await asyncio.gather(*(backend.is_ready("double", "3", "fp32") for _ in range(2))) == [True, True]
+    assert await backend.heal("double", "int8") is None
+
+
+async def test_a_model_that_answers_again_is_left_alone(triton: FakeTriton, backend: OpenInference) -> None:
+    """Another gateway may have healed it."""
+    await see_it_dead(triton, backend)
+    await backend(request())
+    assert await backend.heal("double", "fp32") is None
+
+
+async def test_two_heals_at_a_time_load_it_once(triton: FakeTriton, backend: OpenInference) -> None:
+    await see_it_dead(triton, backend)
+    assert await asyncio.gather(*(backend.heal("double", "fp32") for _ in range(2))) == [True, True]
     assert triton.calls.count("load double") == 1
 
 
-async def test_a_load_that_failed_is_tried_again(triton: FakeTriton, backend: OpenInference) -> None:
+async def test_a_load_that_failed_may_be_tried_again(triton: FakeTriton, backend: OpenInference) -> None:
     await see_it_dead(triton, backend)
     triton.can_load = False
-    assert not await backend.is_ready("double", "3", "fp32")
+    assert await backend.heal("double", "fp32") is False
     triton.can_load = True
-    assert await backend.is_ready("double", "3", "fp32")
+    assert await backend.heal("double", "fp32") is True
     assert triton.calls.count("load double") == 2
 
 
-async def test_a_load_outlasts_the_check_that_began_it(triton: FakeTriton, backend: OpenInference) -> None:
+async def test_a_load_outlasts_the_caller_that_began_it(triton: FakeTriton, backend: OpenInference) -> None:
     await see_it_dead(triton, backend)
     for _ in range(2):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await backend.is_ready("double", "3", "fp32")
-    assert await backend.is_ready("double", "3", "fp32")
+                await backend.heal("double", "fp32")
+    assert await backend.heal("double", "fp32") is not False
     assert triton.calls.count("load double") == 1
 
 
-async def test_old_news_of_a_death_does_not_unload_the_model_again(
+async def test_closing_leaves_no_model_unloaded(triton: FakeTriton, backend: OpenInference) -> None:
+    await see_it_dead(triton, backend)
+    healing = asyncio.ensure_future(backend.heal("double", "fp32"))
+    await triton.called("unload double")
+    await backend.aclose()
+    assert await healing is True
+
+
+async def test_old_news_of_a_death_is_no_reason_to_heal_again(
     triton: FakeTriton, backend: OpenInference
 ) -> None:
     await see_it_dead(triton, backend)
@@ -325,11 +355,37 @@ async def test_old_news_of_a_death_does_not_unload_the_model_again(
     triton.hangs.clear()
     late = asyncio.ensure_future(backend(request()))
     await triton.called("infer")
-    revived = asyncio.ensure_future(backend.is_ready("double", "3", "fp32"))
-    await triton.called("ready double 3")
+    assert await backend.heal("double", "fp32") is True
     triton.hangs.set()
-    assert await revived
     with pytest.raises(EndpointFailed):
         await late
-    assert await backend.is_ready("double", "3", "fp32")
+    assert await backend.heal("double", "fp32") is None
     assert triton.calls.count("load double") == 1
+
+
+async def test_a_triton_that_says_the_deadline_has_passed_is_told_as_a_timeout(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.error = (grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+    with pytest.raises(TimeoutError):
+        await backend(request())
+
+
+async def test_triton_is_told_the_time_left(triton: FakeTriton, backend: OpenInference) -> None:
+    await backend(request(deadline=time.monotonic() + 30))
+    assert triton.asked.parameters["timeout"].int64_param / 1e6 == pytest.approx(30, abs=5)
+    await backend(request(deadline=math.inf))
+    assert "timeout" not in triton.asked.parameters
+
+
+async def test_a_call_whose_caller_has_left_is_not_cancelled(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    """Of a real Triton a cancelled call may be the end."""
+    triton.hangs.clear()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await backend(request(deadline=time.monotonic() + 0.05))
+    assert triton.answered == 0
+    triton.hangs.set()
+    await until(lambda: triton.answered == 1)

@@ -1,6 +1,8 @@
 """The TF Serving backend against a fake server in the same process."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from gateway.backends.grpc_channel import DEADLINE_GRACE_SECONDS
 from gateway.backends.tfserving import TFServing
 from gateway.errors import (
     BadReply,
@@ -145,7 +148,6 @@ async def test_a_reply_of_another_version_is_a_bad_reply(server: FakeServer, bac
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", EndpointFailed),
         (grpc.StatusCode.UNAVAILABLE, "Servable is unloading", EndpointFailed),
         (grpc.StatusCode.INTERNAL, "broken", EndpointFailed),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "too slow", EndpointFailed),
     ],
 )
 async def test_each_status_blames_whom_it_should(
@@ -160,6 +162,30 @@ async def test_each_status_blames_whom_it_should(
         await backend(REQUEST)
     assert type(raised.value) is expected
     assert text in str(raised.value)
+
+
+async def test_a_server_that_says_the_deadline_has_passed_is_told_as_a_timeout(
+    server: FakeServer, backend: TFServing
+) -> None:
+    server.answer = failing(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+    with pytest.raises(TimeoutError):
+        await backend(REQUEST)
+
+
+@pytest.mark.parametrize("seconds", [30.0, -1.0, math.inf])
+async def test_the_server_is_told_the_time_left_and_a_little_more(
+    server: FakeServer, backend: TFServing, seconds: float
+) -> None:
+    left: list[float | None] = []
+
+    async def tell(_: PredictRequest, context: Any) -> PredictResponse:
+        left.append(context.time_remaining())
+        return await answering(SUM, COUNT)(_, context)
+
+    server.answer = tell
+    await backend(replace(REQUEST, deadline=time.monotonic() + seconds))
+    expected = max(0.0, seconds) + DEADLINE_GRACE_SECONDS
+    assert (left[0] or math.inf) == pytest.approx(expected, rel=0.5)
 
 
 async def test_a_port_that_nobody_listens_on_is_unreachable() -> None:

@@ -1,5 +1,6 @@
 """A TF Serving in the same process, for the tests of its backend."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ VALUES = Tensor.of("values", "FP32", np.array([[1.0, 2.0], [3.0, 4.0]]))
 TEXT = Tensor.of_bytes("text", (2, 1), [b"one", b""])
 SUM = Tensor.of("sum", "FP32", np.array([[3.0], [7.0]]))
 COUNT = Tensor.of("count", "INT64", np.array([[2], [2]]))
-REQUEST = InferRequest("adder", (VALUES, TEXT), deadline=0.0, version="1", variant="fp32")
+REQUEST = InferRequest("adder", (VALUES, TEXT), deadline=math.inf, version="1", variant="fp32")
 
 Answer = Callable[[PredictRequest, Any], Awaitable[PredictResponse]]
 

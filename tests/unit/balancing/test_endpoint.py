@@ -17,6 +17,12 @@ def test_an_endpoint_takes_nothing_until_it_has_said_that_it_is_ready() -> None:
     assert not Endpoint("a", "fake", FakeInfer()).is_available(0.0)
 
 
+def test_a_draining_endpoint_takes_nothing() -> None:
+    endpoint = an_endpoint()
+    endpoint.is_draining = True
+    assert not endpoint.is_available(0.0)
+
+
 def test_an_ejected_endpoint_takes_nothing_until_its_ejection_ends() -> None:
     endpoint = an_endpoint()
     for _ in range(3):

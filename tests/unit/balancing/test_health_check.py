@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.heal import Heal
 from gateway.balancing.health_check import HealthCheck
 from gateway.balancing.warm_up import WarmUp
 from gateway.inference import PoolKey
-from tests.fakes import FakeInfer
+from gateway.metrics import Metrics
+from tests.fakes import FakeClock, FakeInfer, settle
 
 POOL = PoolKey("adder", "1", "fp32")
 YES, NO, LATE, BROKEN = "yes", "no", "late", "broken"
@@ -103,6 +106,16 @@ async def test_two_refusals_in_a_row_lose_an_endpoint_until_it_is_ready_again(
     assert states == [True, False, True]
 
 
+async def test_one_that_becomes_ready_again_is_not_known_by_its_old_latency(check: HealthCheck) -> None:
+    backend = Told(YES, NO)
+    (endpoint,) = await started(check, backend)
+    endpoint.latency.observe(2.0, 1000.0)
+    await backend.asked_again(3)
+    backend.answers = [YES]
+    await backend.asked_again(2)
+    assert endpoint.latency.at(1000.0) == 0
+
+
 @pytest.mark.parametrize("answer", [LATE, BROKEN])
 async def test_an_endpoint_that_cannot_say_so_at_the_start_is_not_ready(
     check: HealthCheck, answer: str
@@ -130,6 +143,29 @@ async def test_after_stop_nobody_is_asked() -> None:
     assert len(backend.asked) == asked
 
 
+async def test_an_endpoint_that_joins_is_asked_and_one_that_leaves_no_more(check: HealthCheck) -> None:
+    await started(check, Told(YES))
+    backend = Told(NO, YES)
+    endpoint = Endpoint("c", "fake", backend)
+    await check.watch(POOL, endpoint).wait()
+    await backend.asked_again()
+    assert endpoint.is_ready
+    check.unwatch(endpoint)
+    asked = len(backend.asked)
+    await settle()
+    assert len(backend.asked) == asked
+
+
+async def test_an_endpoint_that_is_watched_twice_is_asked_by_one(check: HealthCheck) -> None:
+    endpoint = Endpoint("c", "fake", Told(YES))
+    for _ in range(2):
+        await check.watch(POOL, endpoint).wait()
+    check.unwatch(endpoint)
+    asked = len(endpoint.infer.asked)  # type: ignore[attr-defined]
+    await settle()
+    assert len(endpoint.infer.asked) == asked  # type: ignore[attr-defined]
+
+
 async def test_stop_without_start_is_fine() -> None:
     await HealthCheck(interval_seconds=1, timeout_seconds=1).stop()
 
@@ -138,13 +174,127 @@ class Refused(WarmUp):
     """A warm-up whose results are told, the last one for ever after."""
 
     def __init__(self, *results: bool) -> None:
-        super().__init__({}, timeout_seconds=1.0)
+        super().__init__({}, timeout_seconds=1.0, attempt_timeout_seconds=1.0)
         self.results = list(results)
         self.runs = 0
+        self.still_answers_it = True
+        self.asked_still = 0
 
     async def __call__(self, _pool: PoolKey, _endpoint: Endpoint, /) -> bool:
         self.runs += 1
         return self.results.pop(0) if len(self.results) > 1 else self.results[0]
+
+    async def still_answers(self, _pool: PoolKey, _endpoint: Endpoint, /) -> bool:
+        self.asked_still += 1
+        return self.still_answers_it
+
+
+async def test_an_endpoint_that_has_failed_must_still_answer_though_it_says_ready() -> None:
+    warm_up = Refused(True)
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, warm_up=warm_up)
+    backend = Told(YES)
+    (endpoint,) = await started(check, backend)
+    await backend.asked_again(3)
+    assert warm_up.asked_still == 0
+    endpoint.outlier.failed(1000.0)
+    await backend.asked_again(3)
+    assert (warm_up.asked_still > 0, endpoint.is_ready) == (True, True)
+    warm_up.still_answers_it, warm_up.results = False, [False]
+    await backend.asked_again(3)
+    assert not endpoint.is_ready
+    await check.stop()
+
+
+class Mending(Told):
+    """A backend that says ready and answers nothing until it is healed."""
+
+    def __init__(self, *results: bool | None) -> None:
+        super().__init__(YES)
+        self.results = list(results)
+        self.heals: list[tuple[str, str]] = []
+        self.is_well = False
+
+    async def heal(self, model: str, variant: str, /) -> bool | None:
+        self.heals.append((model, variant))
+        result = self.results.pop(0) if len(self.results) > 1 else self.results[0]
+        self.is_well = bool(result)
+        return result
+
+
+class Dead(Refused):
+    """A warm-up that a `Mending` backend passes once it is healed."""
+
+    async def __call__(self, pool: PoolKey, endpoint: Endpoint, /) -> bool:
+        self.runs += 1
+        return await self.still_answers(pool, endpoint)
+
+    async def still_answers(self, _pool: PoolKey, endpoint: Endpoint, /) -> bool:
+        assert isinstance(endpoint.infer, Mending)
+        return endpoint.infer.is_well
+
+
+async def until(backend: Told, condition: Callable[[], bool]) -> None:
+    while not condition():
+        await backend.asked_again()
+
+
+async def test_what_says_ready_and_answers_nothing_is_healed_and_warmed_up_before_it_takes_traffic() -> None:
+    registry, warm_up, backend = CollectorRegistry(), Dead(True), Mending(True)
+    heal = Heal(Metrics(registry), clock=FakeClock())
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, warm_up=warm_up, heal=heal)
+    endpoint = Endpoint("a", "fake", backend, is_ready=True)
+    endpoint.outlier.failed(1000.0)
+    check.watch(POOL, endpoint)
+    await until(backend, lambda: len(backend.heals) > 0)
+    await until(backend, lambda: warm_up.runs > 0)
+    await backend.asked_again()
+    await check.stop()
+    assert endpoint.is_ready
+    assert backend.heals == [("adder", "fp32")]
+    labels = {"endpoint": "a", "model": "adder", "version": "1", "variant": "fp32", "backend": "fake"}
+    assert registry.get_sample_value("gateway_endpoint_heals_total", {**labels, "result": "healed"}) == 1
+
+
+class Clumsy(Told):
+    """A backend whose heal breaks."""
+
+    async def heal(self, _model: str, _variant: str, /) -> bool | None:
+        raise ZeroDivisionError
+
+
+async def test_a_heal_that_breaks_does_not_end_the_asking() -> None:
+    backend = Clumsy(NO, YES)
+    heal = Heal(Metrics(CollectorRegistry()), clock=FakeClock())
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, heal=heal)
+    (endpoint,) = await started(check, backend)
+    await backend.asked_again(2)
+    await check.stop()
+    assert endpoint.is_ready
+
+
+async def test_between_two_heals_some_seconds_pass() -> None:
+    registry, clock, backend = CollectorRegistry(), FakeClock(), Mending(False)
+    heal, endpoint = Heal(Metrics(registry), clock=clock), Endpoint("a", "fake", backend)
+    tried = []
+    for _ in range(12):
+        await heal(POOL, endpoint)
+        tried.append(len(backend.heals))
+        clock.now += 1.0
+    assert tried == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3]
+
+
+async def test_where_there_is_nothing_to_heal_the_next_time_is_not_put_off_and_nothing_is_counted() -> None:
+    registry, backend = CollectorRegistry(), Mending(None)
+    heal, endpoint = Heal(Metrics(registry), clock=FakeClock()), Endpoint("a", "fake", backend)
+    for _ in range(3):
+        assert not await heal(POOL, endpoint)
+    assert len(backend.heals) == 3
+    assert "heals_total{" not in generate_latest(registry).decode()
+
+
+async def test_a_backend_that_cannot_heal_is_left_alone() -> None:
+    heal = Heal(Metrics(CollectorRegistry()), clock=FakeClock())
+    assert not await heal(POOL, Endpoint("a", "fake", FakeInfer()))
 
 
 async def test_an_endpoint_is_ready_only_once_it_is_warm_and_is_warmed_up_once() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balancing.outlier import Outlier, OutlierRules
+from gateway.balancing.outlier import GIVEN_UP_TO_SUSPECT, Outlier, OutlierRules
 
 RULES = OutlierRules(consecutive_failures=3, ejection_seconds=1.0, max_ejection_seconds=30.0)
 
@@ -59,6 +59,21 @@ def test_failures_of_what_was_sent_before_the_ejection_do_not_lengthen_it() -> N
     assert outlier.ejected_until == 13.0
 
 
+def test_an_answer_to_what_was_sent_during_an_ejection_ends_it() -> None:
+    outlier = ejected_at(10.0)
+    outlier.succeeded(10.5)
+    assert not outlier.is_ejected(10.5)
+    assert not outlier.on_probation
+
+
+def test_what_was_sent_before_the_ejection_tells_nothing_new_even_after_it() -> None:
+    outlier = ejected_at(10.0)
+    outlier.succeeded(9.9)
+    assert outlier.on_probation
+    assert not outlier.failed(12.0, 9.9)
+    assert not outlier.is_ejected(12.0)
+
+
 def test_after_an_answer_the_back_off_starts_from_the_beginning() -> None:
     outlier = ejected_at(0.0)
     for now in (1.0, 3.0, 7.0):
@@ -101,3 +116,27 @@ def test_an_ejection_is_never_shorter_than_the_first_nor_longer_than_the_longest
             assert 1.0 - 1e-9 <= outlier.ejected_until - now <= 30.0 + 1e-9
             assert outlier.is_ejected(now)
             assert outlier.on_probation
+
+
+def test_what_nobody_waits_for_again_and_again_is_suspect_until_it_answers() -> None:
+    outlier = Outlier(RULES)
+    suspected = []
+    for _ in range(GIVEN_UP_TO_SUSPECT):
+        suspected.append(outlier.is_suspect)
+        outlier.gave_up()
+    assert not any(suspected)
+    assert (outlier.is_suspect, outlier.is_ejected(0.0)) == (True, False)
+    outlier.succeeded()
+    suspected = [outlier.is_suspect]
+    assert suspected == [False]
+
+
+def test_an_answer_to_the_health_check_ends_only_the_suspicion_of_silence() -> None:
+    outlier = Outlier(RULES)
+    outlier.failed(0.0)
+    for _ in range(GIVEN_UP_TO_SUSPECT):
+        outlier.gave_up()
+    outlier.answered_when_asked()
+    assert outlier.is_suspect
+    outlier.succeeded()
+    assert not outlier.is_suspect

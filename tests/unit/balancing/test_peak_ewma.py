@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balancing.peak_ewma import PeakEwma
+from gateway.balancing.peak_ewma import MOST_DOUBLINGS, PeakEwma
 
 latencies = st.floats(0, 100)
 
@@ -60,3 +60,41 @@ def test_it_never_leaves_the_range_of_what_was_seen(steps: list[tuple[float, flo
         latency.observe(seconds, now)
         assert latency.at(now) >= seconds * (1 - 1e-9)
     assert 0 <= latency.at(now + later) <= latency.at(now) <= max(seconds for seconds, _ in steps)
+
+
+def test_what_was_given_up_is_slow_at_least_to_that_degree() -> None:
+    average = PeakEwma(10.0)
+    average.observe(0.1, 1000.0)
+    average.gave_up(0.05, 1000.0)
+    assert average.at(1000.0) == 0.1
+    average.gave_up(0.3, 1000.0)
+    assert average.at(1000.0) == 0.3
+
+
+def test_what_is_given_up_again_and_again_without_an_answer_looks_twice_as_slow_each_time() -> None:
+    average = PeakEwma(10.0)
+    seen = []
+    for now in (1001.0, 1002.0, 1003.0):
+        average.gave_up(0.1, now)
+        seen.append(average.at(now))
+    assert seen == pytest.approx([0.1, 0.2, 0.4])
+    average.observe(0.01, 1100.0)
+    average.gave_up(0.1, 1101.0)
+    assert average.at(1101.0) == pytest.approx(0.1)
+
+
+def test_doubling_ends() -> None:
+    average = PeakEwma(10.0)
+    for now in range(1000, 1100):
+        average.gave_up(0.1, float(now))
+    assert average.at(1099.0) == pytest.approx(0.1 * 2**MOST_DOUBLINGS)
+
+
+def test_those_given_up_together_count_as_one() -> None:
+    average = PeakEwma(10.0)
+    for now in (1001.0, 1001.01, 1001.02):
+        average.gave_up(0.1, now)
+    assert average.at(1001.02) == pytest.approx(0.1, rel=0.01)
+    average.observe(0.01, 1050.0)
+    average.gave_up(50.0, 1050.0)
+    assert average.at(1050.0) == 50.0

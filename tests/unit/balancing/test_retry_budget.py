@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balancing.retry_budget import WINDOW_SECONDS, RetryBudget
+from gateway.balancing.retry_budget import BURST_SECONDS, WINDOW_SECONDS, RetryBudget
 
 
 def test_without_traffic_and_floor_there_is_no_retry() -> None:
@@ -20,17 +20,17 @@ def test_one_retry_is_paid_for_by_as_many_requests_as_the_ratio_says() -> None:
     assert granted == [False, False, False, True] * 2
 
 
-def test_the_floor_holds_a_windows_worth_from_the_start() -> None:
+def test_the_floor_holds_a_seconds_worth_from_the_start() -> None:
     budget = RetryBudget(ratio=0, floor_per_second=2)
-    assert sum(budget.withdraw(5.0) for _ in range(100)) == 2 * WINDOW_SECONDS
+    assert sum(budget.withdraw(5.0) for _ in range(100)) == 2 * BURST_SECONDS
 
 
-def test_the_floor_fills_up_again_with_time_and_no_further_than_a_window() -> None:
+def test_the_floor_fills_up_again_with_time_and_no_further_than_that() -> None:
     budget = RetryBudget(ratio=0, floor_per_second=2)
     while budget.withdraw(0.0):
         pass
     assert [budget.withdraw(0.25), budget.withdraw(0.5), budget.withdraw(0.5)] == [False, True, False]
-    assert sum(budget.withdraw(1000.0) for _ in range(100)) == 2 * WINDOW_SECONDS
+    assert sum(budget.withdraw(1000.0) for _ in range(100)) == 2 * BURST_SECONDS
 
 
 def test_old_requests_pay_for_nothing() -> None:
@@ -65,11 +65,11 @@ def test_calls_never_exceed_the_share_of_requests_and_the_floor(
             requests += 1
         else:
             retries += budget.withdraw(now)
-    assert retries <= ratio * requests + floor * (WINDOW_SECONDS + now) + 1e-6
+    assert retries <= ratio * requests + floor * (BURST_SECONDS + now) + 1e-6
 
 
 @pytest.mark.parametrize("failures", [10, 1000])
-def test_when_every_call_fails_a_burst_costs_the_share_and_one_windows_floor(failures: int) -> None:
+def test_when_every_call_fails_a_burst_costs_the_share_and_one_seconds_floor(failures: int) -> None:
     budget = RetryBudget(ratio=0.2, floor_per_second=10)
     calls = 0
     for _ in range(failures):
@@ -77,4 +77,4 @@ def test_when_every_call_fails_a_burst_costs_the_share_and_one_windows_floor(fai
         calls += 1
         while budget.withdraw(0.0):
             calls += 1
-    assert calls <= (1 + 0.2) * failures + 10 * WINDOW_SECONDS
+    assert calls <= (1 + 0.2) * failures + 10 * BURST_SECONDS

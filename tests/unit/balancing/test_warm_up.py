@@ -1,17 +1,27 @@
 """Warm-up: what an endpoint must answer before it takes traffic."""
 
+from collections.abc import Mapping, Sequence
+
+import pytest
+
 from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.outlier import GIVEN_UP_TO_SUSPECT
 from gateway.balancing.warm_up import WARM_UP_REQUESTS, WarmUp
-from gateway.inference import PoolKey
+from gateway.errors import EndpointBusy
+from gateway.inference import PoolKey, Tensor
 from tests.fakes import VALUES, FakeInfer, a_failure
 
 POOL = PoolKey("adder", "1", "fp32")
 EXAMPLES = {"adder": (VALUES,)}
 
 
+def warm_up(examples: Mapping[str, Sequence[Tensor]] = EXAMPLES, timeout_seconds: float = 1.0) -> WarmUp:
+    return WarmUp(examples, timeout_seconds=timeout_seconds, attempt_timeout_seconds=timeout_seconds)
+
+
 async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
     backend = FakeInfer()
-    assert await WarmUp(EXAMPLES, timeout_seconds=1.0)(POOL, Endpoint("a", "fake", backend))
+    assert await warm_up()(POOL, Endpoint("a", "fake", backend))
     assert len(backend.requests) == WARM_UP_REQUESTS
     assert {request.pool for request in backend.requests} == {POOL}
     assert backend.requests[0].inputs == (VALUES,)
@@ -19,18 +29,55 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
 
 async def test_a_model_without_an_example_is_ready_as_it_is() -> None:
     backend = FakeInfer()
-    assert await WarmUp({}, timeout_seconds=1.0)(POOL, Endpoint("a", "fake", backend))
+    assert await warm_up({})(POOL, Endpoint("a", "fake", backend))
     assert backend.requests == []
 
 
 async def test_an_endpoint_that_fails_its_example_is_not_ready() -> None:
-    assert not await WarmUp(EXAMPLES, timeout_seconds=1.0)(
-        POOL, Endpoint("a", "fake", FakeInfer(a_failure()))
-    )
+    assert not await warm_up()(POOL, Endpoint("a", "fake", FakeInfer(a_failure())))
 
 
 async def test_an_endpoint_that_hangs_in_its_example_is_not_ready() -> None:
     backend = FakeInfer()
     backend.is_open.clear()
-    assert not await WarmUp(EXAMPLES, timeout_seconds=0.001)(POOL, Endpoint("a", "fake", backend))
+    assert not await warm_up(timeout_seconds=0.001)(POOL, Endpoint("a", "fake", backend))
     assert backend.cancelled == 1
+
+
+async def test_an_endpoint_that_is_warm_starts_without_its_past() -> None:
+    endpoint = Endpoint("a", "fake", FakeInfer())
+    for _ in range(3):
+        endpoint.outlier.failed(1000.0)
+    assert await warm_up()(POOL, endpoint)
+    assert not endpoint.outlier.is_suspect
+    assert not endpoint.outlier.is_ejected(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("infer", "expected"),
+    [(FakeInfer(), True), (FakeInfer(EndpointBusy("full")), True), (FakeInfer(a_failure()), False)],
+    ids=["well", "busy", "broken"],
+)
+async def test_one_that_has_failed_is_asked_once_and_what_it_did_is_not_forgotten(
+    infer: FakeInfer, *, expected: bool
+) -> None:
+    endpoint = Endpoint("a", "fake", infer)
+    endpoint.outlier.failed(1000.0)
+    assert await warm_up().still_answers(POOL, endpoint) is expected
+    assert len(infer.requests) == 1
+    assert endpoint.outlier.is_suspect
+
+
+async def test_one_that_hangs_answers_no_longer() -> None:
+    backend = FakeInfer()
+    backend.is_open.clear()
+    assert not await warm_up(timeout_seconds=0.001).still_answers(POOL, Endpoint("a", "fake", backend))
+    assert await warm_up({}).still_answers(POOL, Endpoint("a", "fake", backend))
+
+
+async def test_one_that_nobody_waited_for_is_suspect_no_longer_once_it_answers() -> None:
+    endpoint = Endpoint("a", "fake", FakeInfer())
+    for _ in range(GIVEN_UP_TO_SUSPECT):
+        endpoint.outlier.gave_up()
+    assert await warm_up().still_answers(POOL, endpoint)
+    assert not endpoint.outlier.is_suspect

@@ -21,8 +21,8 @@ def of_bytes(size: int) -> InferResponse:
 async def test_what_was_put_is_there_and_nothing_else() -> None:
     store = MemoryStore(10 * SMALL_BYTES)
     await store.put(b"k", SMALL, 60)
-    assert await store.get(b"k") is SMALL
-    assert await store.get(b"other") is None
+    assert await store.get("m", b"k") is SMALL
+    assert await store.get("m", b"other") is None
 
 
 async def test_an_answer_is_gone_at_the_end_of_its_time() -> None:
@@ -30,9 +30,9 @@ async def test_an_answer_is_gone_at_the_end_of_its_time() -> None:
     store = MemoryStore(10 * SMALL_BYTES, clock=clock)
     await store.put(b"k", SMALL, 60)
     clock.now += 59.9
-    assert await store.get(b"k") is SMALL
+    assert await store.get("m", b"k") is SMALL
     clock.now += 0.1
-    assert await store.get(b"k") is None
+    assert await store.get("m", b"k") is None
     assert store.size_bytes == 0
 
 
@@ -41,18 +41,18 @@ async def test_reading_an_answer_does_not_lengthen_its_time() -> None:
     store = MemoryStore(10 * SMALL_BYTES, clock=clock)
     await store.put(b"k", SMALL, 60)
     clock.now += 40
-    await store.get(b"k")
+    await store.get("m", b"k")
     clock.now += 40
-    assert await store.get(b"k") is None
+    assert await store.get("m", b"k") is None
 
 
 async def test_what_was_not_used_for_longest_makes_room() -> None:
     store = MemoryStore(2 * SMALL_BYTES)
     await store.put(b"a", SMALL, 60)
     await store.put(b"b", SMALL, 60)
-    await store.get(b"a")
+    await store.get("m", b"a")
     await store.put(b"c", SMALL, 60)
-    assert [await store.get(key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
+    assert [await store.get("m", key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
 
 
 async def test_putting_a_key_again_replaces_its_answer_and_its_time() -> None:
@@ -63,7 +63,7 @@ async def test_putting_a_key_again_replaces_its_answer_and_its_time() -> None:
     newer = of_bytes(50)
     await store.put(b"k", newer, 60)
     clock.now += 40
-    assert await store.get(b"k") is newer
+    assert await store.get("m", b"k") is newer
     assert store.size_bytes == 50 + ENTRY_OVERHEAD_BYTES
 
 
@@ -71,15 +71,15 @@ async def test_an_answer_larger_than_the_whole_store_is_not_kept_and_costs_nobod
     store = MemoryStore(2 * SMALL_BYTES)
     await store.put(b"a", SMALL, 60)
     await store.put(b"large", of_bytes(3 * SMALL_BYTES), 60)
-    assert await store.get(b"large") is None
-    assert await store.get(b"a") is SMALL
+    assert await store.get("m", b"large") is None
+    assert await store.get("m", b"a") is SMALL
 
 
 @pytest.mark.parametrize("limit_bytes", [0, ENTRY_OVERHEAD_BYTES])
 async def test_a_store_without_room_keeps_nothing(limit_bytes: int) -> None:
     store = MemoryStore(limit_bytes)
     await store.put(b"k", SMALL, 60)
-    assert await store.get(b"k") is None
+    assert await store.get("m", b"k") is None
 
 
 @given(
@@ -95,6 +95,16 @@ async def test_it_never_holds_more_than_its_limit_and_counts_what_it_holds(
         if is_put:
             await store.put(bytes([number]), of_bytes(size), 60)
         else:
-            await store.get(bytes([number]))
+            await store.get("m", bytes([number]))
         held = sum(len(entry.response.outputs[0].data) for entry in store._entries.values())
         assert store.size_bytes == held + ENTRY_OVERHEAD_BYTES * len(store._entries) <= 8000
+
+
+async def test_voiding_a_model_drops_its_answers_and_gives_their_room_back() -> None:
+    store = MemoryStore(10 * SMALL_BYTES)
+    await store.put(b"a", SMALL, 60)
+    await store.put(b"b", replace(SMALL, model="other"), 60)
+    assert await store.void("m") == 1
+    assert await store.get("m", b"a") is None
+    assert await store.get("other", b"b") is not None
+    assert (store.size_bytes, store.voids) == (SMALL_BYTES, 1)

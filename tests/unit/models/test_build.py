@@ -13,6 +13,7 @@ from models import build, manifest, processes
 from models.artifacts import Artifact, of_model
 from models.gate import Refused
 from models.processes import BuildError
+from models.progress import Progress
 
 CONTRACT = """
 name: {name}
@@ -191,19 +192,19 @@ def test_what_is_refused_is_gone_and_so_is_what_is_made_of_it(
         return sorted(str(path.parent.relative_to(out)) for path in out.rglob("content"))
 
     everything = ["engine/bad", "engine/both", "onnx/bad", "onnx/good"]
-    assert build.build_all(artifacts(copying(source)), out, force=False) == (0, set())
+    assert build.build_all(artifacts(copying(source)), out, force=False, progress=Progress(3)) == (0, set())
     source.write_text("changed")
     wrong = artifacts(failing(BuildError("no")))
-    assert build.build_all(wrong, out, force=False) == (2, set())
+    assert build.build_all(wrong, out, force=False, progress=Progress(3)) == (2, set())
     assert remaining() == everything
     source.write_text("changed again")
     capsys.readouterr()
     bad = artifacts(failing(Refused("accuracy 0.1")))
-    failed, refused = build.build_all(bad[:2], out, force=False)
+    failed, refused = build.build_all(bad[:2], out, force=False, progress=Progress(2))
     build.withdraw(bad, out, refused)
     assert failed == 1
     assert remaining() == ["engine/both", "onnx/good"]
-    assert capsys.readouterr().out.splitlines()[-1] == "[2/2] onnx/bad: refused: accuracy 0.1"
+    assert capsys.readouterr().out.splitlines()[-1].startswith("[2/2] onnx/bad: refused: accuracy 0.1")
 
 
 def test_a_refusal_by_the_record_comes_before_anything_is_built(source: Path, out: Path) -> None:
@@ -275,7 +276,7 @@ def test_models_config_lists_what_was_built(out: Path) -> None:
         (out / "tfserving" / path).mkdir(parents=True)
     text = build.models_config(out)
     assert text.count("config {") == 2
-    assert 'name: "second-int8"\n    base_path: "/models/second-int8"' in text
+    assert 'name: "second-int8"\n    base_path: "/models/tfserving/second-int8"' in text
 
 
 def test_what_no_contract_asks_for_any_more_is_removed(source: Path, out: Path) -> None:

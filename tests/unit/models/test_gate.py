@@ -1,13 +1,17 @@
 """The gate: what may be published, and what a sample of 500 can say about it."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import gate
+from models import build, gate
+from models.artifacts import Artifact
 from models.gate import Refused
 from models.processes import BuildError
 
@@ -32,14 +36,16 @@ def test_a_variant_as_good_as_fp32_passes_with_its_numbers() -> None:
 
 def test_a_variant_two_standard_errors_below_its_floor_is_refused() -> None:
     gate.judge_examples(FLOORS, answering(36), answering(36), LABELS)  # 0.928 + 2 x 0.0116 = 0.951
-    with pytest.raises(Refused, match=r"accuracy 0\.9240 on 500 examples, its floor is 0\.95"):
+    with pytest.raises(Refused, match=r"accuracy 0\.9240 on 500 examples, its floor is 0\.95: restore"):
         gate.judge_examples(FLOORS, answering(38), answering(38), LABELS)  # 0.924 + 2 x 0.0119 = 0.948
 
 
 def test_loss_is_judged_by_the_examples_on_which_two_variants_differ() -> None:
     reference = answering(10)
     gate.judge_examples(FLOORS, answering(19), reference, LABELS)  # 0.018 - 2 x 0.0059 = 0.006
-    with pytest.raises(Refused, match=r"0\.0320 accuracy less than fp32 .* at most 0\.01"):
+    with pytest.raises(
+        Refused, match=r"0\.0320 accuracy less than fp32 .* at most 0\.01 is allowed: restore"
+    ):
         gate.judge_examples(FLOORS, answering(26), reference, LABELS)  # 0.032 - 2 x 0.0079 = 0.016
 
 
@@ -95,6 +101,40 @@ def test_a_variant_that_once_answers_no_number_is_refused() -> None:
     answers[0] = np.nan, *[0] * 9  # its label would still be taken for the right one
     with pytest.raises(Refused, match="no number"):
         gate.judge_examples(FLOORS, answers, answering(0), LABELS)
+
+
+def test_a_handful_of_examples_is_too_few_to_judge_by() -> None:
+    few = gate.LEAST_EXAMPLES - 1
+    with pytest.raises(Refused, match="has 99 examples, at least 100 are needed"):
+        gate.judge_examples(FLOORS, answering(0)[:few], answering(0)[:few], LABELS[:few])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "is_refused"), [(0.86, False), (0.80, False), (0.97, True), (7.0, True)]
+)
+def test_a_record_that_the_examples_contradict_is_refused(recorded: float, *, is_refused: bool) -> None:
+    examples = gate.judge_examples({"accuracy": 0.8}, answering(70), answering(70), LABELS)  # 0.86, s 0.0155
+    if not is_refused:
+        gate.check_record({"accuracy": recorded}, examples)
+        return
+    with pytest.raises(Refused, match=r"accuracy 0\.8600 on the examples, but .* run `make eval`"):
+        gate.check_record({"accuracy": recorded}, examples)
+
+
+def test_the_build_holds_the_record_against_the_examples(tmp_path: Path) -> None:
+    def write(path: Path) -> Mapping[str, Any]:
+        path.mkdir()
+        return {"metrics": {"accuracy": {"value": 0.8, "standard_error": 0.01}}}
+
+    true, forged = (Artifact("onnx/thing", [], write, record=partial(dict, accuracy=a)) for a in (0.81, 0.99))
+    assert build.bring_up_to_date(true, tmp_path)
+    with pytest.raises(Refused, match=r"0\.8000 on the examples, but 0\.9900 in evaluation\.json"):
+        build.bring_up_to_date(forged, tmp_path)
+
+
+def test_examples_that_are_all_right_do_not_contradict_a_record_below_one() -> None:
+    examples = gate.judge_examples(FLOORS, answering(0), answering(0), LABELS)
+    gate.check_record({"accuracy": 0.9936}, examples)
 
 
 def test_a_contract_without_a_metric_s_floor_is_refused() -> None:

@@ -62,6 +62,21 @@ def test_a_zip_without_members_is_refused(tmp_path: Path) -> None:
         samples.read(tmp_path / "one.zip")
 
 
+def test_a_zip_that_is_damaged_or_not_there_is_named_with_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "one.zip"
+    with pytest.raises(ValueError, match=r"one\.zip: missing or damaged: restore the file"):
+        samples.read(path)
+    samples.write(path, Samples([bytes(range(256)) * 9], np.array([1], np.int64)), "png")
+    whole = path.read_bytes()
+    for place in (45, len(whole) - 10):  # in the member, and in the directory
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"one\.zip: missing or damaged: restore the file"):
+            samples.read(path)
+    path.write_bytes(whole[:60])
+    with pytest.raises(ValueError, match=r"one\.zip: missing or damaged: restore the file"):
+        samples.read(path)
+
+
 def test_a_label_is_needed_for_every_payload() -> None:
     with pytest.raises(ValueError, match="2 payloads, but 1 labels"):
         Samples([b"", b""], np.array([1], np.int64))

@@ -1,6 +1,7 @@
 """What every protocol needs: deadlines, readiness, and which parameters are whose."""
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from gateway.protocols.edge import (
     Edge,
     backend_parameters,
     in_thread,
+    priority,
     reply_facts,
     timeout_seconds,
 )
@@ -98,6 +100,34 @@ def test_a_timeout_parameter_that_is_no_number_is_refused() -> None:
         timeout_seconds({"timeout": "soon"})
 
 
+@pytest.mark.parametrize(
+    ("parameters", "header", "expected"),
+    [
+        ({}, "", 0),
+        ({"priority": 0}, "", 0),
+        ({"priority": 3}, "", 3),
+        ({"priority": 3}, "7", 3),
+        ({}, "7", 7),
+        ({"priority": 2**64 - 1}, "", 2**64 - 1),
+    ],
+)
+def test_a_priority_is_the_parameters_else_the_headers_else_the_default(
+    parameters: Mapping[str, Parameter], header: str, expected: int
+) -> None:
+    assert priority(parameters, header) == expected
+
+
+@pytest.mark.parametrize("header", ["high", "-1", "1.5", "\u0663", "9" * 21, " "])
+def test_a_priority_that_is_no_non_negative_integer_is_refused(header: str) -> None:
+    with pytest.raises(MalformedBody, match="expected a non-negative integer"):
+        priority({}, header)
+
+
+def test_a_negative_priority_parameter_is_refused() -> None:
+    with pytest.raises(MalformedBody, match="got '-1'"):
+        priority({"priority": -1})
+
+
 def test_the_gateways_own_parameters_reach_no_backend() -> None:
     own = dict.fromkeys(["timeout", "priority", "variant", "binary_data_output", "binary_data_size"], 1)
     assert backend_parameters({**own, "gain": 2}) == {"gain": 2}
@@ -111,3 +141,24 @@ def test_a_reply_says_what_gave_it() -> None:
         "x-inferway-version": "2",
         "x-inferway-backend": "triton",
     }
+
+
+def test_ready_begins_with_every_model_and_ends_with_the_last() -> None:
+    down = {"adder"}
+    catalog = fake_edge(FakeInfer(), a_contract(name="adder"), a_contract(name="other")).catalog
+    edge = dataclasses.replace(an_edge(), catalog=catalog, is_ready=lambda model, _: model not in down)
+
+    def is_ready() -> bool:
+        return edge.ready
+
+    assert not is_ready()
+    down.clear()
+    assert is_ready()
+    down.add("adder")
+    assert is_ready(), "one model's engines must not take the whole gateway out"
+    down.add("other")
+    assert not is_ready()
+    down.clear()
+    assert is_ready()
+    edge.leaving.set()
+    assert not is_ready()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import FrameType
@@ -20,7 +21,11 @@ from gateway.errors import (
     InferwayError,
     InvalidRequest,
     InvalidTensor,
+    ModelForbidden,
     ModelNotFound,
+    Overloaded,
+    QuotaExceeded,
+    Unauthenticated,
     Unavailable,
     Unsupported,
 )
@@ -35,6 +40,9 @@ SERVICE = "inferway.test.Echo"
 EXPECTED = [
     InvalidTensor("image", expected="FP32", got="INT8"),
     ModelNotFound("m"),
+    Unauthenticated("no key"),
+    ModelForbidden("not this model"),
+    QuotaExceeded("too many", retry_after_seconds=2.5),
     BodyTooLarge(1),
     Unsupported("not served"),
     DeadlineExceeded("too late"),
@@ -49,6 +57,7 @@ class Rig:
     def __init__(self) -> None:
         self.failure: Exception | type[Exception] | None = None
         self.timeout_seconds: float | None = None
+        self.calls = 0
         self.registry = CollectorRegistry()
         catalog = Catalog({"adder": a_contract()})
         edge = Edge(
@@ -70,6 +79,7 @@ class Rig:
     async def _echo(self, message: Any, measurement: Measurement, context: Context) -> Any:
         measurement.asks("adder", "2")
         self.timeout_seconds = call_timeout_seconds(context)
+        self.calls += 1
         self.came.set()
         try:
             await self.is_open.wait()
@@ -113,7 +123,8 @@ class Rig:
         self.server.add_generic_rpc_handlers([self.methods.handler()])
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.address = f"127.0.0.1:{port}"
+        self.channel = grpc.aio.insecure_channel(self.address)
 
     async def stop(self) -> None:
         await self.channel.close()
@@ -252,3 +263,20 @@ async def test_a_stream_answers_each_message_and_ends_with_a_failures_status(rig
     with pytest.raises(grpc.aio.AioRpcError, match="model 'm' is not found"):
         await call.read()
     assert await call.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_client_that_tries_again_by_itself_waits_as_long_as_the_shed_call_says(rig: Rig) -> None:
+    rig.failure = Overloaded("busy", retry_after_seconds=2.5)
+    policy = {
+        "maxAttempts": 5,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    async with grpc.aio.insecure_channel(rig.address, options=[("grpc.service_config", config)]) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Infer")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(StringValue(value="x").SerializeToString(), timeout=0.5)
+    assert rig.calls == 1  # its own back-off would have made five of it by then

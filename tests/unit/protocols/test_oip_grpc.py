@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from gateway.errors import EndpointFailed, Unavailable
 from gateway.inference import Tensor
+from gateway.protocols.edge import Edge
 from gateway.protocols.oip_grpc import UNSUPPORTED
 from services.protocol import open_inference_pb2 as oip
-from tests.fakes import FakeClock
-from tests.unit.protocols.oip_grpc_rig import Rig, image, typed
+from tests.fakes import FakeClock, FakeInfer, fake_edge
+from tests.unit.protocols.oip_grpc_rig import DIGITS, Rig, image, outputs, typed
 
 
 @pytest_asyncio.fixture
@@ -260,6 +262,16 @@ async def test_the_variant_may_be_asked_for_in_metadata_and_a_parameter_comes_fi
     assert [request.variant for request in rig.infer_stage.requests] == ["int8", "fp32"]
 
 
+async def test_the_priority_may_be_asked_for_in_metadata_and_a_parameter_comes_first(rig: Rig) -> None:
+    asked = (("x-request-priority", "2"),)
+    await rig.infer(image())
+    await rig.infer(image(), metadata=asked)
+    message = image()
+    message.parameters["priority"].int64_param = 1
+    await rig.infer(message, metadata=asked)
+    assert [request.priority for request in rig.infer_stage.requests] == [0, 2, 1]
+
+
 async def test_typed_contents_without_a_value_may_stand_beside_raw_ones(rig: Rig) -> None:
     message = image()
     message.inputs[0].contents.SetInParent()  # as MLServer's converter leaves them
@@ -352,6 +364,61 @@ async def test_a_stream_that_is_cancelled_cancels_its_requests(rig: Rig) -> None
         await asyncio.sleep(0.01)
 
 
+async def test_a_gateway_that_stops_ends_a_stream_once_what_was_read_is_answered(rig: Rig) -> None:
+    rig.infer_stage.is_open.clear()
+    stopped = asyncio.Event()
+
+    async def messages() -> AsyncIterator[oip.ModelInferRequest]:
+        for place in range(3):
+            yield image(id=str(place))
+        await stopped.wait()
+
+    async def replies_to(call: Any) -> list[Any]:
+        return [reply async for reply in call]
+
+    waiting = asyncio.ensure_future(replies_to(rig.stream(messages())))
+    while len(rig.infer_stage.requests) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    rig.edge.closing.set()
+    rig.infer_stage.is_open.set()
+    replies = await asyncio.wait_for(waiting, 5)
+    stopped.set()
+    assert [reply.infer_response.id for reply in replies] == ["0", "1", "2"]
+
+
+async def test_each_request_of_a_stream_meets_the_configuration_of_its_time() -> None:
+    newer = fake_edge(FakeInfer(outputs), DIGITS)
+    edges: list[Edge] = []
+
+    async with Rig(newest=lambda: edges[-1]) as rig:
+        edges.append(rig.edge)
+
+        async def messages() -> AsyncIterator[oip.ModelInferRequest]:
+            yield image(id="old")
+            while not rig.infer_stage.requests:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            edges.append(newer)
+            yield image(id="new")
+
+        replies = [reply async for reply in rig.stream(messages())]
+        assert [reply.infer_response.id for reply in replies] == ["old", "new"]
+        assert len(rig.infer_stage.requests) == 1
+
+
+async def test_who_watches_health_is_let_go_when_the_gateway_stops(rig: Rig) -> None:
+    watch: Any = rig.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=HealthCheckRequest.SerializeToString,
+        response_deserializer=HealthCheckResponse.FromString,
+    )
+    call = watch(HealthCheckRequest())
+    assert (await call.read()).status == HealthCheckResponse.SERVING
+    rig.edge.leaving.set()
+    assert (await call.read()).status == HealthCheckResponse.NOT_SERVING
+    rig.edge.closing.set()
+    assert await asyncio.wait_for(call.read(), 5) == grpc.aio.EOF
+
+
 async def test_health_says_what_ready_says() -> None:
     for ready, status in ((True, "SERVING"), (False, "NOT_SERVING")):
         async with Rig(ready=ready) as rig:
@@ -373,6 +440,17 @@ async def check(rig: Rig, service: str) -> str:
     reply = await stub(health_pb2.HealthCheckRequest(service=service))
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
     return status
+
+
+async def test_a_health_message_that_is_none_is_the_callers_fault_and_no_trouble_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Rig() as rig:
+        kinds: Any = ((rig.channel.unary_unary, "Check"), (rig.channel.unary_stream, "Watch"))
+        for kind, method in kinds:
+            call = kind(f"/grpc.health.v1.Health/{method}")(b"\xff")
+            assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caplog.records == []
 
 
 async def test_health_of_everything_is_listed() -> None:

@@ -137,6 +137,17 @@ def test_gateway_keeps_its_own_parameters_and_the_backend_gets_the_rest(rig: Rig
     assert rig.infer.requests[0].variant == "int8"
 
 
+def test_a_priority_is_the_bodys_parameter_else_the_headers_and_part_of_no_key(rig: Rig) -> None:
+    path = "/v2/models/digits/infer"
+    rig.request("POST", path, image())
+    rig.request("POST", path, image(), X_Request_Priority="2")
+    rig.request("POST", path, image(parameters={"priority": 1}), X_Request_Priority="2")
+    assert [asked.priority for asked in rig.infer.requests] == [0, 2, 1]
+    assert len({asked.key for asked in rig.infer.requests}) == 1
+    reply = rig.request("POST", path, image(), X_Request_Priority="high")
+    assert reply.status_code == 400
+
+
 def test_a_variant_is_the_bodys_parameter_else_the_querys_else_the_headers(rig: Rig) -> None:
     path = "/v2/models/digits/infer"
     rig.request("POST", path, image(), X_Inferway_Variant="int8")

@@ -13,6 +13,7 @@ from gateway.errors import (
     InferwayError,
     InvalidTensor,
     ModelNotFound,
+    Overloaded,
     Unavailable,
     VersionNotFound,
 )
@@ -24,6 +25,7 @@ from gateway.protocols.problems import (
     error_object,
     error_text,
     failure_headers,
+    grpc_trailers,
     http_status,
     torchserve_object,
 )
@@ -37,13 +39,15 @@ def test_every_table_knows_every_code(table: Mapping[Code, object]) -> None:
 
 
 def test_the_callers_faults_are_400s_but_for_what_is_not_served() -> None:
-    callers = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.TOO_LARGE}
+    keys = {Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.QUOTA_EXCEEDED}
+    callers = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.TOO_LARGE} | keys
     assert {code for code, status in HTTP_STATUS.items() if status < 500} == callers
     assert HTTP_STATUS[Code.UNSUPPORTED] == 501
 
 
-def test_every_grpc_status_is_that_of_one_code_and_none_is_ok() -> None:
-    assert len(set(GRPC_STATUS.values())) == len(Code)
+def test_every_grpc_status_is_that_of_one_code_but_for_what_is_exhausted_and_none_is_ok() -> None:
+    assert GRPC_STATUS[Code.TOO_LARGE] is GRPC_STATUS[Code.QUOTA_EXCEEDED]  # as gRPC's own servers have it
+    assert len(set(GRPC_STATUS.values())) == len(Code) - 1
     assert grpc.StatusCode.OK not in GRPC_STATUS.values()
 
 
@@ -72,6 +76,16 @@ def test_what_was_expected_is_told_in_its_own_words() -> None:
 )
 def test_unavailable_says_after_how_many_whole_seconds_to_come_back(seconds: float, header: str) -> None:
     assert failure_headers(Unavailable("x", retry_after_seconds=seconds)) == {"retry-after": header}
+
+
+def test_what_was_shed_tells_every_protocol_when_to_come_back_and_grpc_in_its_own_way_too() -> None:
+    shed = Overloaded("busy", retry_after_seconds=2.1)
+    assert (http_status(shed), failure_headers(shed)) == (503, {"retry-after": "3"})
+    assert grpc_trailers(shed) == {"retry-after": "3", "grpc-retry-pushback-ms": "3000"}
+    assert orjson.loads(error_object(shed)) == {"error": "busy"}
+    expected = {"code": 503, "type": "ServiceUnavailableException", "message": "busy"}
+    assert orjson.loads(torchserve_object(shed)) == expected
+    assert grpc_trailers(Unavailable("x")) == failure_headers(Unavailable("x"))
 
 
 def test_every_503_has_a_retry_after() -> None:

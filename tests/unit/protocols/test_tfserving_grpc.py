@@ -42,7 +42,8 @@ class Rig:
     def __init__(self, *answers: Answer) -> None:
         self.infer = FakeInfer(*(answers or (outputs,)))
         self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers(handlers(fake_edge(self.infer, MODEL)))
+        self.edge = fake_edge(self.infer, MODEL)
+        self.server.add_generic_rpc_handlers(handlers(self.edge))
         self.channel = grpc.aio.insecure_channel(
             f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}",
             options=[("grpc.enable_http_proxy", 0)],
@@ -146,10 +147,26 @@ async def test_version_label_or_neither_choose_what_answers(rig: Rig, spec: Any,
     assert (found.name, found.version.value, found.signature_name) == ("m", answers, "serving_default")
 
 
-async def test_variant_is_asked_for_and_told_in_metadata(rig: Rig) -> None:
-    call = rig.predict(request(), metadata=(("x-inferway-variant", "int8"),))
+async def test_a_label_that_was_moved_or_made_is_that_of_every_method_at_once(rig: Rig) -> None:
+    for label in ("stable", "new"):
+        rig.edge.catalog.move_label("m", label, "2")
+        assert (await rig.predict(request(version_label=label))).model_spec.version.value == 2
+        spec = pb.ModelSpec(name="m", version_label=label)
+        (status,) = (await rig.status(pb.GetModelStatusRequest(model_spec=spec))).model_version_status
+        assert status.version == 2
+        asked = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        assert (await rig.metadata(asked)).model_spec.version.value == 2
+
+
+async def test_what_keeps_a_caller_on_a_side_is_sent_in_metadata(rig: Rig) -> None:
+    await rig.predict(request(), metadata=(("x-inferway-sticky", "me"),))
+    assert rig.infer.requests[0].sticky == "me"
+
+
+async def test_variant_and_priority_are_asked_for_in_metadata_and_the_variant_told_there(rig: Rig) -> None:
+    call = rig.predict(request(), metadata=(("x-inferway-variant", "int8"), ("x-request-priority", "2")))
     await call
-    assert rig.infer.requests[0].variant == "int8"
+    assert (rig.infer.requests[0].variant, rig.infer.requests[0].priority) == ("int8", 2)
     assert dict(await call.trailing_metadata())["x-inferway-variant"] == "int8"
 
 

@@ -102,10 +102,11 @@ async def test_version_label_or_neither_choose_what_answers(rig: Rig, place: str
     assert rig.infer.requests[0].version == reply.headers["x-inferway-version"] == version
 
 
-async def test_signature_variant_and_timeout_are_heard(rig: Rig) -> None:
+async def test_signature_variant_timeout_and_priority_are_heard(rig: Rig) -> None:
     content = {"signature_name": "serving_default", "instances": [IMAGE]}
-    headers = {"x-inferway-variant": "int8", "x-request-timeout-ms": "1000"}
+    headers = {"x-inferway-variant": "int8", "x-request-timeout-ms": "1000", "x-request-priority": "4"}
     assert (await rig.predict("digits", content, **headers)).status_code == 200
+    assert rig.infer.requests[0].priority == 4
     reply = await rig.request("POST", "/v1/models/digits:predict?variant=int8", content)
     assert reply.headers["x-inferway-variant"] == "int8"
     assert [asked.variant for asked in rig.infer.requests] == ["int8", "int8"]

@@ -127,9 +127,10 @@ async def test_ping_says_whether_every_model_can_be_answered(rig: Rig) -> None:
         assert orjson.loads(await unready.ping()) == {"status": "Unhealthy"}
 
 
-async def test_the_variant_is_asked_for_in_metadata(rig: Rig) -> None:
-    await rig.predict("plain", data=b"[1, 2]", metadata=(("x-inferway-variant", "int8"),))
-    assert rig.infer.requests[0].variant == "int8"
+async def test_variant_and_priority_are_asked_for_in_metadata(rig: Rig) -> None:
+    asked = (("x-inferway-variant", "int8"), ("x-request-priority", "2"))
+    await rig.predict("plain", data=b"[1, 2]", metadata=asked)
+    assert (rig.infer.requests[0].variant, rig.infer.requests[0].priority) == ("int8", 2)
 
 
 @pytest.mark.parametrize("name", ["StreamPredictions", "StreamPredictions2"])

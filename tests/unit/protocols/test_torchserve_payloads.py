@@ -194,3 +194,8 @@ def test_a_variant_is_asked_for_in_the_query_or_by_the_header(
     assert rig.infer.requests[0].variant == asked
     assert reply.headers["x-inferway-variant"] == asked
     assert reply.headers["x-inferway-backend"] == "fake"
+
+
+def test_a_priority_is_asked_for_by_the_header(rig: Rig) -> None:
+    rig.predict("words", content=b"a", headers={"x-request-priority": "3"})
+    assert rig.infer.requests[0].priority == 3

@@ -1,5 +1,6 @@
 """Cached: what is known is given without asking anyone, and only what is true is kept."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,8 +25,9 @@ class Kept:
     def __init__(self) -> None:
         self.answers: dict[bytes, InferResponse] = {}
         self.ttl_seconds: float | None = None
+        self.voids = 0
 
-    async def get(self, key: bytes, /) -> InferResponse | None:
+    async def get(self, _model: str, key: bytes, /) -> InferResponse | None:
         return self.answers.get(key)
 
     async def put(self, key: bytes, response: InferResponse, ttl_seconds: float, /) -> None:
@@ -146,4 +148,16 @@ async def test_an_answer_whose_time_is_over_is_not_kept() -> None:
     clock = FakeClock()
     rig = Rig(FakeInfer(replace(KNOWN, expires_at=clock.now)), clock=clock)
     await rig.infer(REQUEST)
+    assert rig.store.answers == {}
+
+
+async def test_an_answer_that_was_asked_for_before_a_void_is_given_and_not_kept() -> None:
+    backend = FakeInfer()
+    backend.is_open.clear()
+    rig = Rig(backend)
+    asked = asyncio.create_task(rig.infer(REQUEST))
+    await asyncio.sleep(0)
+    rig.store.voids += 1
+    backend.is_open.set()
+    assert (await asked).cache == "miss"
     assert rig.store.answers == {}

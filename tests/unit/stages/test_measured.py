@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from gateway.catalog import Catalog
@@ -12,7 +13,11 @@ from gateway.errors import (
     DeadlineExceeded,
     InferwayError,
     MalformedBody,
+    ModelForbidden,
     ModelNotFound,
+    Overloaded,
+    QuotaExceeded,
+    Unauthenticated,
     Unavailable,
     Unsupported,
 )
@@ -26,6 +31,9 @@ ALL = [
     (None, "ok"),
     (MalformedBody("x"), Code.INVALID_ARGUMENT.value),
     (ModelNotFound("x"), Code.NOT_FOUND.value),
+    (Unauthenticated("x"), Code.UNAUTHENTICATED.value),
+    (ModelForbidden("x"), Code.FORBIDDEN.value),
+    (QuotaExceeded("x"), Code.QUOTA_EXCEEDED.value),
     (BodyTooLarge(1), Code.TOO_LARGE.value),
     (Unsupported("x"), Code.UNSUPPORTED.value),
     (DeadlineExceeded("x"), Code.DEADLINE_EXCEEDED.value),
@@ -136,3 +144,32 @@ def test_a_refusal_before_the_model_is_known_counts_as_unknown() -> None:
     with pytest.raises(BodyTooLarge), rig.measured.start("torchserve_http"):
         raise BodyTooLarge(1)
     assert rig.series() == {("unknown", "", "torchserve_http", "too_large"): 1}
+
+
+def test_a_request_is_in_flight_until_it_has_ended_however_it_ends() -> None:
+    measured = Rig().measured
+    seen = [measured.in_flight]
+    with measured.start("oip_http"):
+        seen.append(measured.in_flight)
+        with measured.start("oip_grpc"):
+            seen.append(measured.in_flight)
+        seen.append(measured.in_flight)
+        with pytest.raises(Unavailable), measured.start("oip_grpc"):
+            raise Unavailable("x")
+        seen.append(measured.in_flight)
+    assert [*seen, measured.in_flight] == [0, 1, 2, 1, 1, 0]
+
+
+def test_what_is_not_measured_is_not_in_flight() -> None:
+    measured = Rig().measured
+    measured.start("oip_http")
+    assert measured.in_flight == 0
+
+
+def test_what_failed_is_logged_and_what_was_shed_is_only_counted() -> None:
+    rig = Rig()
+    with structlog.testing.capture_logs() as logged:
+        for error in (Unavailable("x"), Overloaded("x")):
+            with pytest.raises(type(error)), rig.measured.start("oip_http"):
+                raise error
+    assert [line["error"] for line in logged if line["event"] == "request_failed"] == ["Unavailable"]

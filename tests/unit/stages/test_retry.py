@@ -58,7 +58,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self.infer = Retry(
             pool,
-            new_budget=lambda: RetryBudget(ratio=0, floor_per_second=retries / 10),
+            new_budget=lambda: RetryBudget(ratio=0, floor_per_second=retries),
             max_attempts=max_attempts,
             metrics=Metrics(self.registry),
             clock=self.clock,
@@ -94,6 +94,12 @@ async def test_no_endpoint_is_asked_twice() -> None:
         {"a", "b"},
         {"a", "b", "c"},
     ]
+
+
+async def test_neither_endpoint_of_a_hedged_attempt_is_asked_again() -> None:
+    rig = Rig(failing("a"))
+    rig.pool.failures["a"].hedged_at = "b"  # type: ignore[attr-defined]
+    assert (await rig.infer(a_request())).endpoint == "c"
 
 
 async def test_nothing_but_the_excluded_endpoints_changes_between_attempts() -> None:
@@ -244,3 +250,11 @@ async def test_a_pool_that_dies_spends_nothing_of_another_pools_budget() -> None
         assert (await rig.infer(request)).endpoint == "b"
         with pytest.raises(Unavailable):
             await rig.infer(request)
+
+
+async def test_what_is_counted_is_shown_as_0_before_it_happens() -> None:
+    rig = Rig(FailingPool())
+    await rig.infer(a_request())
+    name = "gateway_retries_total"
+    for result in ("sent", "refused"):
+        assert rig.registry.get_sample_value(name, {"model": a_request().model, "result": result}) == 0

@@ -13,7 +13,7 @@ from gateway.stages.single_flight import SingleFlight
 from tests.fakes import SUM, FakeClock, FakeInfer, a_contract, a_request, settle
 
 KEYED = a_request(key=b"k")
-SOON = 0.001
+SOON = 0.2
 """Seconds until a deadline that passes while the flight is held."""
 
 
@@ -53,6 +53,20 @@ async def test_twenty_identical_requests_in_flight_cost_one_inference() -> None:
     assert len(rig.backend.requests) == 1
     assert {response.outputs for response in responses} == {(SUM,)}
     assert (rig.lookups("miss"), rig.lookups("hit")) == (1, 19)
+
+
+async def test_a_flight_says_the_latest_deadline_of_all_who_have_joined_and_never_an_earlier_one() -> None:
+    rig = Rig()
+    now = rig.clock.now
+    tasks = [await rig.ask(a_request(key=b"k", deadline=now + 5.0, priority=3))]
+    (flown,) = rig.backend.requests
+    assert (flown.deadline, flown.latest_deadline, flown.priority) == (math.inf, now + 5.0, 3)
+    tasks.append(await rig.ask(a_request(key=b"k", deadline=now + 9.0, priority=1)))
+    assert flown.latest_deadline == now + 9.0
+    tasks.append(await rig.ask(a_request(key=b"k", deadline=now + 7.0)))
+    assert (flown.latest_deadline, flown.priority) == (now + 9.0, 3)
+    rig.land()
+    await asyncio.gather(*tasks)
 
 
 async def test_who_joined_is_told_so_and_who_started_the_flight_is_not() -> None:

@@ -80,7 +80,7 @@ def fold(folder: Path) -> Any:
         assert isinstance(layer, Convolution)
         kernel, bias = (torch.from_numpy(value.copy()) for value in layers[name])
         is_depthwise = name.endswith("depthwise")
-        kernel = kernel.permute(2, 0, 1)[:, None] if is_depthwise else kernel.permute(3, 2, 0, 1)
+        kernel = kernel.permute(2, 3, 0, 1) if is_depthwise else kernel.permute(3, 2, 0, 1)
         inputs = x.repeat(1, 2, 1, 1)[:, : layer.conv.in_channels]
         padded = functional.pad(inputs, (0, 1, 0, 1)) if layer.pad else inputs
         ours = functional.conv2d(

@@ -46,9 +46,13 @@ def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def test_a_grayscale_image_of_28_by_28_is_taken_as_it_is() -> None:
+    for payload in samples.read(MODEL / "examples.zip").payloads:
+        assert np.array_equal(transform.article(payload), np.asarray(Image.open(io.BytesIO(payload))))
+
+
+def test_one_on_white_is_an_article_on_white() -> None:
     original = np.asarray(Image.open(io.BytesIO(EXAMPLE)))
-    assert np.array_equal(transform.article(EXAMPLE), original)
-    assert np.array_equal(transform.article(encoded(Image.fromarray(255 - original))), 255 - original)
+    assert likeness(transform.article(encoded(Image.fromarray(255 - original))), original) > 0.95
 
 
 def test_the_input_is_the_article_enlarged_in_three_equal_colours() -> None:

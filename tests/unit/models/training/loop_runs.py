@@ -1,5 +1,6 @@
 """Trains a small network in several ways and prints what happened; run by test_loop.py, where torch is."""
 
+import atexit
 import json
 import os
 import sys
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from models.training.loop import Plan, Rows, bucketed, fit, rate_ratio, shuffled
+from models.training.loop import Plan, Rows, bucketed, device, fit, rate_ratio, shuffled
 
 ROWS, BATCH = 96, 8
 
@@ -21,11 +22,11 @@ class Network(nn.Module):  # type: ignore[misc]  # torch is not where types are 
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+        self.first, self.norm, self.last = nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
 
     def logits(self, x: Tensor) -> Tensor:
         """Before softmax."""
-        return self.last(torch.tanh(self.first(x)))
+        return self.last(torch.tanh(self.norm(self.first(x))))
 
 
 class Task:
@@ -78,8 +79,18 @@ def main() -> None:
     elif case == "early":
         facts = trained(Task(scores=[0.5, 0.7, 0.6, 0.6, 0.9]), folder, epochs=5, patience=2)
     elif case == "ranks":
-        facts = trained(Task(), folder)
         rank = os.environ.get("RANK", "0")
+        left = folder / f"left{rank}"
+        atexit.register(
+            lambda: left.write_text(str(not distributed.is_initialized()))
+        )  # runs after fit's own
+        facts = trained(Task(), folder)
+        (folder / f"rank{rank}.json").write_text(json.dumps(facts))
+        return
+    elif case == "ranks_early":
+        rank = os.environ.get("RANK", "0")
+        scores = [0.5, 0.7, 0.6, 0.6, 0.9] if rank == "0" else [0.1, 0.2, 0.3, 0.4, 0.5]
+        facts = trained(Task(scores=scores), folder, epochs=5, patience=2)
         (folder / f"rank{rank}.json").write_text(json.dumps(facts))
         return
     elif case == "sgd":
@@ -91,6 +102,7 @@ def main() -> None:
         facts = {
             "rows": np.concatenate(batches).tolist(),
             "spread": float(np.mean([np.ptp(lengths[rows]) for rows in batches])),
+            "devices": [[str(device(rank, gpus)) for rank in range(3)] for gpus in (0, 1, 2)],
             "ratios": [ratio(step) for step in range(101)],
         }
     sys.stdout.write(json.dumps(facts))

@@ -1,0 +1,1 @@
+"""Grafana's dashboard and what provisions it."""

@@ -1,0 +1,1 @@
+"""`inferway`: the admin API from the command line."""

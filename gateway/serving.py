@@ -1,0 +1,216 @@
+"""What one configuration serves: the models, their pools, and what keeps those up."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+
+from gateway.backends.channel_tls import ChannelTls
+from gateway.backends.repository import check_built
+from gateway.balancing.balancer import Balancer
+from gateway.balancing.endpoint import Endpoint
+from gateway.balancing.heal import Heal
+from gateway.balancing.health_check import HealthCheck
+from gateway.balancing.membership import Membership
+from gateway.balancing.warm_up import WarmUp
+from gateway.catalog import Catalog
+from gateway.chain import Infer
+from gateway.contract import Contract
+from gateway.endpoints import new_balancer, new_clients, new_discovered_tls, new_memberships
+from gateway.handover import Client, Use
+from gateway.inference import PoolKey
+from gateway.loading import load_contracts
+from gateway.metrics import Metrics
+from gateway.pools import pool_endpoints
+from gateway.rollouts.plans import rollout_plans, shadow_plans
+from gateway.rollouts.rollouts import Rollouts
+from gateway.rollouts.shadow import Shadow
+from gateway.settings import Settings
+from gateway.shadows import asked, by_source, new_shadows
+from gateway.stage_chain import Lasting, Learned, new_chain
+from gateway.stages.admission import hide, show
+from gateway.traffic_settings import BalancingSettings
+from gateway.transforms import example_inputs, load_transform
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One configuration at work, from `start` to `stop`.
+
+    Attributes:
+        catalog: the models.
+        pools: by what they serve.
+        infer: the chain.
+        rollouts: its canaries and labels.
+        learned: what its stages know of the pools.
+    """
+
+    catalog: Catalog
+    pools: Mapping[PoolKey, Balancer]
+    infer: Infer
+    rollouts: Rollouts
+    learned: Learned
+    _metrics: Metrics
+    _shadows: Sequence[tuple[Shadow, Balancer]]
+    _balancing: BalancingSettings
+    _health: HealthCheck
+    _memberships: Sequence[Membership]
+    _clients: Mapping[str, tuple[Client, Use]]
+    _discovered_tls: Sequence[ChannelTls]
+
+    async def start(self) -> None:
+        """Look for endpoints and ask each whether it is ready, and go on; returns after the first answers."""
+        await asyncio.gather(*(membership.start() for membership in self._memberships))
+        shadows = [(shadow.plan.to, pool) for shadow, pool in self._shadows]
+        await self._health.start((key, pool.endpoints) for key, pool in (*self.pools.items(), *shadows))
+
+    async def stop(self) -> None:
+        """Look and ask no more, and give up every connection that no other configuration has."""
+        for membership in self._memberships:
+            await membership.stop()
+        await self._health.stop()
+        for shadow, _ in self._shadows:
+            await shadow.aclose()
+        for client, use in self._clients.values():
+            await client.release(use)
+
+    def publish(self) -> None:
+        """Let the metrics tell of these pools; what an operator drained before takes requests again."""
+        for pool in self.pools.values():
+            for endpoint in pool.endpoints:
+                endpoint.is_draining = False
+            pool.publish()
+        self.rollouts.publish()
+        show(self.learned.gates, self._metrics)
+
+    def withdraw(self, newer: "Serving") -> None:
+        """Let the metrics tell of these pools no more: `newer` serves."""
+        for key, pool in self.pools.items():
+            other = newer.pools.get(key)
+            pool.withdraw({endpoint.name for endpoint in other.endpoints} if other else ())
+        hide(self.learned.gates.keys() - newer.learned.gates.keys(), self._metrics)
+
+    def refresh_channels(self) -> None:
+        """Take renewed certificates of endpoints, if there are any."""
+        for client, _ in self._clients.values():
+            if client.tls is not None:
+                client.tls.refresh()
+        for tls in self._discovered_tls:
+            tls.refresh()
+
+    def files(self) -> list[Path]:
+        """The files of the embedded engine that are served."""
+        return sorted({path for _, use in self._clients.values() for path in use.files.values()})
+
+    def clients(self) -> dict[str, Client]:
+        """The clients of the endpoints, by their names."""
+        return {name: client for name, (client, _) in self._clients.items()}
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint of every pool, those that only shadows ask included."""
+        pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
+        return [endpoint for pool in pools for endpoint in pool.endpoints]
+
+    def known_endpoints(self, key: PoolKey, balancing: BalancingSettings) -> Sequence[Endpoint]:
+        """The endpoints of a pool, if they were made by these settings."""
+        return self.pools[key].endpoints if key in self.pools and balancing == self._balancing else ()
+
+    def is_ready(self, model: str, version: str) -> bool:
+        """Whether the default variant of a model's version has an endpoint that takes traffic."""
+        contract = self.catalog.contracts.get(model)
+        variant = contract.versions[version].default_variant if contract else ""
+        pool = self.pools.get(PoolKey(model, version if contract else "", variant))
+        return pool is not None and pool.is_ready()
+
+
+def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serving | None = None) -> Serving:
+    """All of it, from the settings; nothing is started or connected. `stop` gives back what it shares.
+
+    Args:
+        settings: checked in themselves.
+        root: what the model folders and the embedded engine's repository are relative to.
+        lasting: what every configuration of this process shares.
+        before: the configuration that it is to replace; what stays the same is taken over from it.
+
+    Raises:
+        ConfigurationError: a pool, a rollout or a shadow and a contract do not fit, or a model was not built.
+    """
+    contracts = load_contracts(settings, root)
+    catalog = _catalog(settings, contracts)
+    endpoints = pool_endpoints(settings, contracts)
+    check_built(settings, contracts, endpoints, root)
+    health = _health_check(settings, catalog, lasting.metrics)
+    known = before.clients() if before else {}
+    plans = list(shadow_plans(settings, contracts, endpoints))
+    clients = new_clients(settings, contracts, asked(endpoints, plans), root, lasting.tracing, known)
+    balancing = settings.balancing
+    pools = {
+        key: new_balancer(
+            key,
+            names,
+            {name: clients[name][0] for name in names if name in clients},
+            settings,
+            lasting.metrics,
+            before.known_endpoints(key, balancing) if before else (),
+        )
+        for key, names in endpoints.items()
+    }
+    discovered_tls = new_discovered_tls(settings, root)
+    memberships = new_memberships(
+        settings, contracts, root, discovered_tls, lasting.tracing, pools, endpoints, health, lasting.metrics
+    )
+    shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
+    rollouts = Rollouts(
+        rollout_plans(settings, contracts, pools),
+        catalog=catalog,
+        serves=pools.__contains__,
+        is_ready=lambda key: pools[key].is_ready(),
+        metrics=lasting.metrics,
+        rng=SystemRandom(),
+    )
+    learned = (before.learned if before else Learned()).to(pools, settings.admission)
+    chained = new_chain(settings, catalog, pools, lasting, learned, rollouts, by_source(shadows))
+    for client, use in clients.values():  # now that nothing can fail any more
+        client.keep(use)
+    return Serving(
+        catalog,
+        pools,
+        chained,
+        rollouts,
+        learned,
+        lasting.metrics,
+        shadows,
+        balancing,
+        health,
+        memberships,
+        clients,
+        list(discovered_tls.values()),
+    )
+
+
+def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
+    loaded = {name: load_transform(contract.folder) for name, contract in contracts.items()}
+    return Catalog(
+        contracts,
+        transforms={name: transform for name, transform in loaded.items() if transform is not None},
+        passthrough=frozenset(entry.model for entry in settings.passthrough),
+    )
+
+
+def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics) -> HealthCheck:
+    balancing = settings.balancing
+    examples = {
+        name: example_inputs(contract, catalog.transforms.get(name))
+        for name, contract in catalog.contracts.items()
+    }
+    return HealthCheck(
+        interval_seconds=balancing.ready_interval_seconds,
+        timeout_seconds=balancing.ready_timeout_seconds,
+        warm_up=WarmUp(
+            examples,
+            timeout_seconds=balancing.warm_up_timeout_seconds,
+            attempt_timeout_seconds=balancing.attempt_timeout_seconds,
+        ),
+        heal=Heal(metrics),
+    )

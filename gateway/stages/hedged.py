@@ -1,0 +1,217 @@
+"""Hedged: what an endpoint does not answer in the usual time is asked of another; the first answer wins.
+
+Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013: a second request that is sent only once the first has
+been under way for longer than the 95th percentile costs some 5 % more load and cuts the tail off.
+
+Inside of Retry: a hedge runs beside an attempt, a retry comes after it. Outside of Routed and Balancer, which
+pick the second endpoint as they picked the first. Inferences have no effect but their answer, so that two at
+a time are safe. Nobody knows what a handler without a contract does, so models passed through have none.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from gateway.balancing.latency_quantile import LatencyQuantile
+from gateway.balancing.retry_budget import RetryBudget
+from gateway.chain import Infer
+from gateway.errors import EndpointFailure, Unavailable
+from gateway.inference import InferRequest, InferResponse, PoolKey
+from gateway.metrics import Metrics
+
+QUANTILE = 0.95
+"""Of a pool's latency: how long the first attempt is alone (Dean and Barroso)."""
+
+WON, LOST, REFUSED = RESULTS = "won", "lost", "refused"
+
+Takes = Callable[[InferRequest], bool]
+"""Whether an endpoint of a pool would take a request now."""
+
+
+@dataclass(slots=True)
+class _Pool:
+    takes: Takes
+    budget: RetryBudget
+    latency: LatencyQuantile
+
+
+class Hedged:
+    """Sends a second attempt after the pool's own 95th percentile, and takes the first good answer.
+
+    An attempt's latency is its pool's also when the hedge has won: it would have taken longer than that, and
+    how much longer does not move the percentile.
+
+    Args:
+        call_next: what it wraps.
+        takes: by pool, whether an endpoint of it would take a request; only these pools are hedged.
+        latencies: of these pools.
+        new_budget: makes what a pool's hedges are paid from. Only answers pay in, so that endpoints that all
+            fail get no hedges on top of the retries.
+        metrics: counts hedges.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        call_next: Infer,
+        *,
+        takes: Mapping[PoolKey, Takes],
+        latencies: Mapping[PoolKey, LatencyQuantile],
+        new_budget: Callable[[], RetryBudget],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call_next = call_next
+        self._pools = {key: _Pool(taken, new_budget(), latencies[key]) for key, taken in takes.items()}
+        self._metrics = metrics
+        self._clock = clock
+        for model in {key.model for key in takes}:
+            for result in RESULTS:
+                metrics.hedges.labels(model, result)  # from 0 on, so that the first is an increase
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            EndpointFailure: the attempt failed, and its hedge if there was one: `endpoint` and `hedged_at`.
+        """
+        pool = self._pools.get(request.pool)
+        if pool is None:
+            return await self._call_next(request)
+        started = self._clock()
+        delay = _whole_milliseconds(pool.latency.at(started))
+        if delay == math.inf or started + delay >= request.deadline:
+            response = await self._call_next(request)
+        else:
+            response = await self._hedged(pool, request, delay)
+        now = self._clock()
+        pool.latency.observe(now - started, now)
+        pool.budget.deposit(now)
+        return response
+
+    async def _hedged(self, pool: _Pool, request: InferRequest, delay: float) -> InferResponse:
+        if request.picked is None:
+            request = replace(request, picked=[])
+        race = _Race(self._call_next, request, partial(self._may_hedge, pool))
+        try:
+            return await race.run(delay)
+        finally:
+            if race.result:
+                self._metrics.hedges.labels(request.model, race.result).inc()
+
+    def _may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
+        """Whether this second attempt would be in time, taken by somebody, and paid."""
+        now = self._clock()
+        if now >= request.deadline or not pool.takes(request):
+            return False
+        is_paid = pool.budget.withdraw(now)
+        if not is_paid:
+            self._metrics.hedges.labels(request.model, REFUSED).inc()
+        return is_paid
+
+
+class _Race:
+    """A first attempt in the task that asks, and perhaps a second one in a task of its own.
+
+    The first one needs no task: when the second has won, a timeout that ends now takes the first one out of
+    its wait, as any timeout does.
+
+    Args:
+        call_next: makes an attempt.
+        request: with a list for `picked`.
+        may_hedge: asked about the second attempt when the delay is over.
+
+    Attributes:
+        result: of the hedge: `won` or `lost`; empty while there was none.
+    """
+
+    __slots__ = ("_call_next", "_first", "_hedge", "_may_hedge", "_request", "result")
+
+    def __init__(
+        self, call_next: Infer, request: InferRequest, may_hedge: Callable[[InferRequest], bool]
+    ) -> None:
+        self._call_next = call_next
+        self._request = request
+        self._may_hedge = may_hedge
+        self._first: asyncio.Timeout | None = None
+        self._hedge: asyncio.Task[InferResponse] | None = None
+        self.result = ""
+
+    async def run(self, delay: float) -> InferResponse:
+        """The first good answer, or what both have come to."""
+        timer = asyncio.get_running_loop().call_later(delay, self._start)
+        try:
+            return await self._attempt()
+        except EndpointFailure as failure:
+            if self._hedge is None:
+                raise
+            return await self._last_chance(self._hedge, failure)
+        finally:
+            timer.cancel()
+            if self._hedge is not None:
+                self._hedge.cancel()  # of one that is done, nothing
+                self._hedge = None  # it holds its exception, that this frame, and that the tensors
+
+    async def _attempt(self) -> InferResponse:
+        """The first attempt; the hedge's answer if that is there before."""
+        self._first = first = asyncio.timeout(None)
+        try:
+            async with first:
+                return await self._call_next(self._request)
+        except TimeoutError:
+            if self._hedge is None or not first.expired():
+                raise
+        finally:
+            self._first = None
+            del first  # it holds the task, and that the exception
+        return self._taken(self._hedge)
+
+    async def _last_chance(
+        self, hedge: asyncio.Task[InferResponse], failure: EndpointFailure
+    ) -> InferResponse:
+        """What the hedge comes to, once the first attempt has failed."""
+        await asyncio.wait((hedge,))
+        second = hedge.exception()
+        try:
+            match second:
+                case None:
+                    return self._taken(hedge)
+                case EndpointFailure(was_sent=True):
+                    second.hedged_at = failure.endpoint
+                    raise second
+                case EndpointFailure():
+                    failure.hedged_at = second.endpoint
+                    raise failure
+                case Unavailable():
+                    raise failure
+                case _:
+                    raise second
+        finally:
+            del hedge, failure, second  # each holds this frame
+
+    def _taken(self, hedge: asyncio.Task[InferResponse]) -> InferResponse:
+        self.result = WON
+        return hedge.result()
+
+    def _start(self) -> None:
+        """The delay is over."""
+        if not self._request.picked:
+            return  # not sent yet
+        second = self._request.without(*self._request.picked)
+        if self._may_hedge(second):
+            self.result = LOST  # unless it wins
+            self._hedge = asyncio.ensure_future(self._call_next(second))
+            self._hedge.add_done_callback(self._finished)
+
+    def _finished(self, hedge: asyncio.Task[InferResponse]) -> None:
+        """A good answer ends the first attempt; a failure leaves it to its own end."""
+        if not hedge.cancelled() and hedge.exception() is None and self._first is not None:
+            self._first.reschedule(-math.inf)
+
+
+def _whole_milliseconds(seconds: float) -> float:
+    """Rounded up: uvloop's timers round to the nearest, and would hedge everything that is usual."""
+    return seconds if seconds == math.inf else math.ceil(seconds * 1000) / 1000

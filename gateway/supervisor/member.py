@@ -1,0 +1,154 @@
+"""One gateway process from its start to its end, as the supervisor has it."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from gateway.process_channel import Channel, ChannelClosed
+from gateway.supervisor.worker import Seat
+
+JOIN_SECONDS = 30.0
+"""How long a process may take to listen: nothing else can be changed meanwhile."""
+PING_SECONDS = 1.0
+PONG_SECONDS = 5.0
+"""How long an event loop may be busy with something else before it is logged ..."""
+HANGS_TO_KILL = 3
+"""... and how often in a row before the process is taken for lost. Several, since a machine that was paused
+makes one question late, and a busy one another; and what is killed loses what it has in flight."""
+
+_log = structlog.get_logger()
+
+
+class Member:
+    """One process. It has its own session: Ctrl-C reaches the supervisor, which ends them in order.
+
+    Args:
+        process: its place, from 0.
+        child: the process.
+        channel: to it.
+
+    Attributes:
+        serves: whether it has joined.
+        overrides: as it told last.
+        rolled_back: the models whose canary it has taken back by itself, as it told last.
+        spread: those of them that the other processes have taken back, too.
+    """
+
+    def __init__(self, process: int, child: subprocess.Popen[bytes], channel: Channel) -> None:
+        self.process = process
+        self._child = child
+        self._channel = channel
+        self._started = time.monotonic()
+        self._closed = asyncio.create_task(channel.run())
+        self._watch = asyncio.create_task(self._keep_asking())
+        self.serves = False
+        self.overrides: list[Mapping[str, Any]] = []
+        self.rolled_back: list[str] = []
+        self.spread: set[str] = set()
+
+    @classmethod
+    async def start(cls, process: int, http: socket.socket, shares: int, grpc_port: int) -> "Member":
+        """Start a process: this program once more, with a seat.
+
+        Raises:
+            OSError: the system has no process or file left.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            seat = Seat(process, theirs.fileno(), http.fileno(), shares, grpc_port)
+            argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(seat)]
+            try:
+                child = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program; a fork takes milliseconds
+                    argv, pass_fds=(theirs.fileno(), http.fileno(), shares), start_new_session=True
+                )
+            except OSError:
+                ours.close()
+                raise
+        return cls(process, child, await Channel.over(ours))
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._child.pid
+
+    @property
+    def up_seconds(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._started
+
+    async def started(self) -> None:
+        """Wait until it has loaded its models and asked its endpoints.
+
+        Raises:
+            ChannelClosed: it has ended instead.
+        """
+        await self._channel.ask({"ask": "ping"}, None)
+
+    async def join(self, overrides: Sequence[Mapping[str, Any]]) -> None:
+        """Let it listen, with these overrides.
+
+        Raises:
+            ChannelClosed: it has ended instead, or hung and was ended.
+        """
+        try:
+            await self._channel.ask({"ask": "join", "overrides": list(overrides)}, JOIN_SECONDS)
+        except TimeoutError as error:
+            _log.error("process_killed", process=self.process, pid=self.pid, after_seconds=JOIN_SECONDS)
+            self._child.kill()
+            raise ChannelClosed from error
+        self.serves = True
+
+    async def ask(self, question: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
+        """Its answer; `failed` in it says why there is none."""
+        try:
+            said = await self._channel.ask(dict(question), timeout_seconds)
+        except TimeoutError:
+            return {"failed": f"no answer in {timeout_seconds:g} s"}
+        except ChannelClosed:
+            return {"failed": "it has ended"}
+        self.overrides = said.get("overrides", self.overrides)
+        self.rolled_back = said.get("rolled_back", self.rolled_back)
+        self.spread.intersection_update(self.rolled_back)
+        return said
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        self._child.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for its end; its exit status, or minus the signal that ended it."""
+        await self._closed
+        self.serves = False
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        # The kernel closes files before it tells the parent; what closed its end and lives on is ended.
+        for _ in range(100):
+            if self._child.poll() is not None:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            self._child.kill()
+        return self._child.wait()
+
+    async def _keep_asking(self) -> None:
+        hangs = 0
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            if not self.serves:
+                continue
+            if "failed" not in await self.ask({"ask": "ping"}, PONG_SECONDS):
+                hangs = 0
+                continue
+            hangs += 1
+            _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=hangs * PONG_SECONDS)
+            if hangs >= HANGS_TO_KILL:
+                self._child.kill()
+                return

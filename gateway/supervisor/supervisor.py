@@ -1,0 +1,90 @@
+"""Runs several gateway processes on the same ports: `server.processes` in `inferway.yaml`.
+
+Only HTTP and gRPC are served by them. This process serves the admin port, and no request of a client ever
+passes through it. When it is killed they end, too (`gateway/supervisor/worker.py`).
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from gateway.admin.app import admin_app
+from gateway.admin.operations import NotDone, Operations
+from gateway.server import address, http_server, told_to_stop
+from gateway.settings import ServerSettings
+from gateway.supervisor.fleet import Fleet, Unusable
+from gateway.supervisor.ports import claim_admin, claim_grpc, claim_http
+from gateway.supervisor.worker import GRACE_SECONDS
+
+_log = structlog.get_logger()
+
+
+async def supervise(settings: ServerSettings) -> bool:
+    """Keep the processes running until a signal comes, then let them answer what is in flight.
+
+    Returns:
+        Whether the configuration could be used; if not, a process has said why.
+
+    Raises:
+        ConfigurationError: a port is taken.
+    """
+    stop = told_to_stop()
+    with claim_http(settings) as http, claim_grpc(settings) as claim, claim_admin(settings) as admin:
+        fleet = Fleet(settings.processes, http, claim.getsockname()[1])
+        operations = Operations(fleet)
+        server = http_server(admin_app(operations, settings.admin_writes), settings, None)
+        serving = asyncio.create_task(server.serve(sockets=[admin]))
+        running = asyncio.create_task(fleet.run())
+        _on_hang_up(lambda: _reload(operations))
+        _log.info(
+            "supervisor_started",
+            processes=settings.processes,
+            http=address(http),
+            grpc=address(claim),
+            admin=address(admin),
+        )
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopped, serving, running), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        http.close()  # theirs stay open until each has drained; ours would take connections for nobody
+        await fleet.stop(settings.drain_delay_seconds + settings.drain_seconds + GRACE_SECONDS)
+        usable = await _ended(running)
+        server.should_exit = True
+        await serving
+    _log.info("supervisor_stopped")
+    return usable
+
+
+async def _ended(running: asyncio.Task[None]) -> bool:
+    """Wait for all processes to have ended; false if it was for their configuration."""
+    try:
+        await running
+    except* Unusable:
+        usable = False
+    else:
+        usable = True
+    return usable
+
+
+def _on_hang_up(act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Act at each SIGHUP."""
+    acting: set[asyncio.Task[None]] = set()
+
+    def begin() -> None:
+        task = asyncio.create_task(act())
+        acting.add(task)
+        task.add_done_callback(acting.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
+
+
+async def _reload(operations: Operations) -> None:
+    try:
+        processes = await operations.reload()
+    except NotDone as error:
+        _log.error("reload_failed", error=str(error))
+    else:
+        _log.info("reloaded", processes=processes)

@@ -1,0 +1,148 @@
+"""One gateway process of several: it shares the ports, and answers to the supervisor.
+
+It lives as long as the supervisor's end of the channel: when the supervisor is killed the kernel closes it,
+and the process ends as at SIGTERM: what is in flight is answered first.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from gateway.admin.overrides import Change
+from gateway.app import Gateway
+from gateway.process_channel import Channel, Message
+from gateway.reload import Reloads
+from gateway.server import listen, reloading, told_to_stop
+from gateway.settings import ServerSettings
+from gateway.supervisor.merging import to_json
+from gateway.supervisor.shared_listener import SharedHttpServer, Shares
+
+GRACE_SECONDS = 5.0
+"""Beyond what draining may take: a process without a supervisor that has not ended by then is ended hard."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the supervisor gives a process on its command line.
+
+    Attributes:
+        process: its place, from 0.
+        channel: the number of the open file that is its end of the channel.
+        http: the number of the open file that is the HTTP port's socket.
+        shares: the number of the open file with every process' number of connections.
+        grpc_port: the number of the gRPC port.
+    """
+
+    process: int
+    channel: int
+    http: int
+    shares: int
+    grpc_port: int
+
+    @classmethod
+    def read(cls, text: str) -> "Seat":
+        """What `str` wrote."""
+        return cls(*map(int, text.split(",")))
+
+    def __str__(self) -> str:
+        return f"{self.process},{self.channel},{self.http},{self.shares},{self.grpc_port}"
+
+
+async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, seat: Seat) -> None:
+    """Serve from when the supervisor says so until a signal comes, or until the supervisor is gone.
+
+    Raises:
+        ConfigurationError: the gRPC port is taken by somebody else.
+    """
+    stop = told_to_stop()
+    worker = _Worker(gateway)
+    settings = settings.model_copy(update={"grpc_port": seat.grpc_port})
+    with socket.socket(fileno=seat.channel) as end, socket.socket(fileno=seat.http) as http:
+        async with gateway, reloading(gateway, reloads, stop):
+            channel = await Channel.over(end, worker.answer)
+            supervised = asyncio.create_task(channel.run())
+            orphaned = partial(_orphaned, stop, settings)
+            supervised.add_done_callback(orphaned)
+            joined = asyncio.create_task(worker.joined.wait())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((joined, stopped), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            joined.cancel()
+            if worker.joined.is_set():
+                apps = {http: gateway.http}
+                shares = Shares(seat.shares, settings.processes)
+                new_server = partial(SharedHttpServer, shares=shares, process=seat.process)
+                await listen(
+                    gateway,
+                    settings,
+                    apps,
+                    stop,
+                    new_server=new_server,
+                    shares_grpc=True,
+                    began=worker.listening,
+                )
+            supervised.remove_done_callback(orphaned)
+            supervised.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervised
+    _log.info("gateway_stopped")
+
+
+class _Worker:
+    """Answers the supervisor.
+
+    Attributes:
+        joined: set when the supervisor lets it listen.
+        listening: set when it does.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.joined = asyncio.Event()
+        self.listening = asyncio.Event()
+
+    async def answer(self, question: Message) -> dict[str, Any]:
+        match question["ask"]:
+            case "metrics":
+                return {"metrics": to_json(self._gateway.metrics.registry)}
+            case "join":
+                self._take_over(question["overrides"])
+                self.joined.set()
+                await self.listening.wait()
+                return {}
+            case _:
+                return await self._gateway.control.answer(question)
+
+    def _take_over(self, overrides: list[Mapping[str, Any]]) -> None:
+        """Make the changes that hold in the other processes."""
+        for told in overrides:
+            try:
+                self._gateway.control.change(Change(**told))
+            except Exception as error:  # noqa: BLE001 - an override that fits no more must keep no process down
+                _log.warning("override_not_taken", **told, error=str(error))
+
+
+def _orphaned(stop: asyncio.Event, settings: ServerSettings, _: asyncio.Task[None]) -> None:
+    """The channel has ended: so must this process, be it that its event loop never gets to it again."""
+    if stop.is_set():
+        return
+    _log.warning("supervisor_lost", pid=os.getppid())
+    stop.set()
+    seconds = settings.drain_delay_seconds + settings.drain_seconds + GRACE_SECONDS
+
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -1,0 +1,130 @@
+"""What the admin port may ask of one process, and that its changes end with the configuration."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import Gateway, build
+from gateway.configuration import ConfigurationError
+from gateway.inference import InferResponse, Tensor
+from gateway.loading import load_settings
+from gateway.traffic_settings import ShadowSettings, ShadowTargetSettings
+
+ROOT = Path(__file__).parents[2]
+MODEL = "cnn_mnist"
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    """Every engine, none of them started, and none asked."""
+    settings = load_settings(ROOT / "inferway.full.yaml", {})
+    return build(settings.model_copy(update={"cache": load_settings(ROOT / "inferway.yaml", {}).cache}), ROOT)
+
+
+async def ask(gateway: Gateway, what: str, **more: Any) -> dict[str, Any]:
+    return await gateway.control.answer({"ask": what, **more})
+
+
+async def change(gateway: Gateway, **change: Any) -> dict[str, Any]:
+    return await ask(gateway, "change", change=change)
+
+
+async def states(gateway: Gateway) -> dict[str, set[str]]:
+    """By endpoint, what its state is in the pools."""
+    found: dict[str, set[str]] = {}
+    for row in (await ask(gateway, "pools"))["endpoints"]:
+        found.setdefault(row["endpoint"], set()).add(row["state"])
+    return found
+
+
+async def test_an_endpoint_is_drained_in_every_pool_and_taken_back(gateway: Gateway) -> None:
+    for pool in gateway.serving.pools.values():
+        for endpoint in pool.endpoints:
+            endpoint.is_ready = True
+    name = next(iter(await states(gateway)))
+    said = await change(gateway, action="drain", name=name)
+    assert said["overrides"] == [{"action": "drain", "name": name}]
+    drained = await states(gateway)
+    assert drained.pop(name) == {"draining"}
+    assert set().union(*drained.values()) == {"ready"}
+    assert (await change(gateway, action="undrain", name=name))["overrides"] == []
+    assert set().union(*(await states(gateway)).values()) == {"ready"}
+
+
+async def test_an_endpoint_that_is_drained_is_asked_by_no_shadow_either() -> None:
+    settings = load_settings(ROOT / "inferway.yaml", {})
+    name = next(iter(settings.endpoints))
+    shadow = ShadowSettings(model=MODEL, to=ShadowTargetSettings(endpoints=(name,)))
+    gateway = build(settings.model_copy(update={"shadows": (shadow,)}), ROOT)
+    ((_, pool),) = gateway.serving._shadows
+    for action in ("drain", "undrain"):
+        await change(gateway, action=action, name=name)
+        assert [endpoint.is_draining for endpoint in pool.endpoints] == [action == "drain"]
+
+
+async def test_every_answer_tells_of_the_canaries_that_were_taken_back(gateway: Gateway) -> None:
+    assert (await ask(gateway, "pools"))["rolled_back"] == []
+    assert (await change(gateway, action="drain", name=next(iter(await states(gateway)))))[
+        "rolled_back"
+    ] == []
+
+
+async def test_an_endpoint_that_was_never_asked_is_not_ready(gateway: Gateway) -> None:
+    assert set().union(*(await states(gateway)).values()) == {"not ready"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "said"),
+    [
+        ({"action": "drain", "name": "tritn"}, 404, "there is no endpoint 'tritn'; "),
+        ({"action": "weight", "name": MODEL, "value": 0.5}, 404, "no canary"),
+        ({"action": "label", "name": "m", "label": "prod", "value": "1"}, 404, "model 'm' is not found"),
+        ({"action": "label", "name": MODEL, "label": "prod", "value": "9"}, 404, "no version '9'"),
+    ],
+)
+async def test_what_there_is_not_is_refused_and_no_override(
+    gateway: Gateway, wrong: dict[str, Any], status: int, said: str
+) -> None:
+    refused = (await change(gateway, **wrong))["refused"]
+    assert refused[0] == status
+    assert said in refused[1]
+    assert (await ask(gateway, "overrides"))["overrides"] == []
+
+
+async def test_a_label_moves(gateway: Gateway) -> None:
+    await change(gateway, action="label", name=MODEL, label="prod", value="1")
+    assert (await ask(gateway, "rollouts"))["rollouts"]["labels"][MODEL]["prod"] == "1"
+
+
+async def test_overrides_end_when_another_configuration_is_served(gateway: Gateway) -> None:
+    name = next(iter(await states(gateway)))
+    await change(gateway, action="drain", name=name)
+    served = gateway.front
+    gateway.front = replace(served, serving=replace(served.serving))
+    assert (await ask(gateway, "overrides"))["overrides"] == []
+    said = await change(gateway, action="label", name=MODEL, label="prod", value="1")
+    assert [told["action"] for told in said["overrides"]] == ["label"]
+
+
+async def test_a_configuration_that_is_refused_says_why(gateway: Gateway) -> None:
+    async def refuse() -> None:
+        raise ConfigurationError("inferway.yaml:3: pools: expected a list")
+
+    gateway.control.reload = refuse
+    assert (await ask(gateway, "reload"))["refused"] == [422, "inferway.yaml:3: pools: expected a list"]
+
+
+async def test_a_reload_before_the_gateway_has_started_is_put_off(gateway: Gateway) -> None:
+    assert (await ask(gateway, "reload"))["refused"][0] == 503
+
+
+async def test_a_model_is_voided_in_memory_and_without_redis_only_there(gateway: Gateway) -> None:
+    answer = InferResponse(MODEL, "1", (Tensor("t", "UINT8", (1,), b"1"),))
+    memory = gateway.control.lasting.memory
+    await memory.put(b"k", answer, 60)
+    assert (await ask(gateway, "void_memory", model=MODEL))["dropped"] == 1
+    assert (await ask(gateway, "void_redis", model=MODEL))["dropped"] is None
+    assert await memory.get(MODEL, b"k") is None
+    assert (await ask(gateway, "void_memory", model="cnn_minst"))["refused"][0] == 404

@@ -1,0 +1,77 @@
+"""A test run that is told to stop ends what it has started: engines are in process groups of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.launch import kill_group
+
+ROOT = Path(__file__).parents[2]
+SOON = 30.0
+TEST = """
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.launch import Launch, Running
+
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Running]:
+    here = Path(__file__).parent
+    with Running(Launch("server", [sys.executable, "-c", SLEEP], lambda: True, here / "log")) as running:
+        (here / "pid").write_text(str(running.pid))
+        yield running
+
+
+def test_waits(server: Running) -> None:
+    time.sleep(600)
+
+
+async def test_waits_in_a_loop(server: Running) -> None:
+    await asyncio.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("name", ["test_waits", "test_waits_in_a_loop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_servers_that_the_run_has_started(
+    tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    (tmp_path / "test_it.py").write_text(TEST)
+    # nohup, if this run was begun by it, has SIGHUP ignored
+    run_it = ["env", "--default-signal=HUP", sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest"]
+    command = [*run_it, f"{tmp_path}/test_it.py::{name}"]
+    options = ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}"]
+    with subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        pid = _started(tmp_path / "pid", run)
+        os.kill(run.pid, number)
+        printed, _ = run.communicate(timeout=SOON)
+    try:
+        assert not psutil.pid_exists(pid)
+    finally:
+        kill_group(pid)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, printed
+
+
+def _started(file: Path, run: subprocess.Popen[str]) -> int:
+    """The process id of the server, once the test waits."""
+    give_up = time.monotonic() + SOON
+    while not (file.exists() and file.read_text()):
+        assert run.poll() is None, run.stdout and run.stdout.read()
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    time.sleep(1.0)  # from the fixture to the test
+    return int(file.read_text())
