@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -147,7 +147,11 @@ class Segment:
         return key, response
 
 
-POLICIES = {"LRU": Lru, "W-TinyLFU": WTinyLfu, "the memory tier (S3-FIFO)": MemoryStore}
+POLICIES: dict[str, Callable[[int], Policy]] = {
+    "LRU": Lru,
+    "W-TinyLFU": WTinyLfu,
+    "the memory tier (S3-FIFO)": MemoryStore,
+}
 
 
 def size_of(response: InferResponse) -> int:

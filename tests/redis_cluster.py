@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
@@ -32,7 +33,7 @@ class StartedCluster:
     masters: list[Running]
     ports: Sequence[int]
     url: str
-    clients: Sequence[Redis]
+    clients: Sequence[Any]
 
     def start_again(self, number: int) -> None:
         """Start a master that was killed, with the slots that it had."""
@@ -53,9 +54,10 @@ def running_redis_cluster(folder: Path, tls: Certificates | None = None) -> Iter
     """Three masters with a third of the slots each; without one, the others go on with theirs."""
     launches = [_launch(folder / str(number), tls) for number in range(MASTERS)]
     ports = [int(launch.addresses["port"]) for launch in launches]
-    scheme, more = ("rediss", {"ssl": True, "ssl_ca_certs": str(tls.ca)}) if tls else ("redis", {})
-    clients: list[Redis] = [Redis(port=port, **more) for port in ports]
-    cluster = StartedCluster([], ports, f"{scheme}://127.0.0.1:{ports[0]}/0", clients)
+    urls = [f"{'rediss' if tls else 'redis'}://127.0.0.1:{port}/0" for port in ports]
+    more = {"ssl_ca_certs": str(tls.ca)} if tls else {}
+    clients: list[Any] = [Redis.from_url(url, **more) for url in urls]
+    cluster = StartedCluster([], ports, urls[0], clients)
     try:
         cluster.masters.extend(map(Running, launches))
         for number, (master, client) in enumerate(zip(cluster.masters, clients, strict=True)):
@@ -104,6 +106,6 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _is_well(client: Redis) -> bool:
+def _is_well(client: Any) -> bool:
     info: dict[str, str] = client.execute_command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and info["cluster_slots_ok"] == str(SLOTS)

@@ -61,7 +61,7 @@ class Tier:
 
     @property
     def up_ratio(self) -> float:
-        return self.up._value.get()
+        return float(self.up._value.get())
 
 
 @asynccontextmanager
@@ -100,7 +100,7 @@ async def test_what_is_asked_for_in_one_tick_is_one_round_trip_to_each_master(
 ) -> None:
     async with a_tier(cluster.url) as tier:
         await tier.put(*KEYS)
-        trips = []
+        trips: list[None] = []
         for node in tier.link.nodes:
             monkeypatch.setattr(node, "attempt", _counted(node.attempt, trips))
         assert await tier.found(*KEYS) == answers(*KEYS)
