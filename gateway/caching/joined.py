@@ -39,29 +39,32 @@ class Joined(Generic[Item, Reply]):
         """The reply to come; None when too many wait. Who cancels it takes nothing from the others."""
         if len(self._waiting) >= self._waiting_max:
             return None
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply] = loop.create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, reply))
-        if not self._departs:
-            self._departs = True
-            loop.call_soon(self._depart)  # behind all that runs in this tick
+        self._depart()
         return reply
 
     def _depart(self) -> None:
-        self._departs = False
-        while self._waiting and len(self._trips) < self._trips_max:
-            joined = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._items_max))]
-            trip = asyncio.create_task(self._travel([pair for pair in joined if not pair[1].done()]))
-            self._trips.add(trip)
-            trip.add_done_callback(self._arrived)
-
-    def _arrived(self, trip: asyncio.Task[None]) -> None:
-        self._trips.discard(trip)
-        self._depart()
-
-    async def _travel(self, joined: Sequence[tuple[Item, asyncio.Future[Reply]]]) -> None:
-        if not joined:
+        """Have a trip begin, if one more may, behind all that runs in this tick."""
+        if self._departs or len(self._trips) >= self._trips_max:
             return
+        self._departs = True
+        trip = asyncio.create_task(self._travel())
+        self._trips.add(trip)
+        trip.add_done_callback(self._trips.discard)
+
+    async def _travel(self) -> None:
+        """Go until nobody waits."""
+        self._departs = False
+        while self._waiting:
+            joined = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._items_max))]
+            joined = [pair for pair in joined if not pair[1].done()]
+            if self._waiting:
+                self._depart()
+            if joined:
+                await self._carry(joined)
+
+    async def _carry(self, joined: Sequence[tuple[Item, asyncio.Future[Reply]]]) -> None:
         try:
             replies = await self._send([item for item, _ in joined])
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever it was
