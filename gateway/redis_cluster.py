@@ -83,9 +83,10 @@ class RedisCluster:
         return owner
 
     async def ping(self) -> bool:
-        """Learn who has which slots now, and see whether all masters answer; keeps the metric true."""
+        """Learn who has which slots now; whether somebody has each and answers. Keeps the metric true."""
         await self._learn()
-        return all(await asyncio.gather(*(node.ping() for node in self.nodes)))
+        answer = await asyncio.gather(*(node.ping() for node in self.nodes))
+        return all(answer) and bool(self._owners) and None not in self._owners
 
     async def aclose(self) -> None:
         """Give up the connections."""
@@ -142,4 +143,5 @@ class RedisCluster:
         return parts._replace(netloc=f"{user}{at}{address}").geturl()
 
     def _told(self, _: float = 0.0) -> None:
-        self._tell_up(sum(node.is_up for node in self.nodes) / len(self.nodes))
+        up = sum(node.is_up for node in self._masters.values())  # none while no node says who they are
+        self._tell_up(up / max(1, len(self._masters)))

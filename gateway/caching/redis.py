@@ -22,13 +22,13 @@ model's name follows, so that its entries can be found, and then the content key
 SCAN_COUNT = 1000
 """Keys that Redis looks at for one SCAN: a few hundred microseconds, in which it does nothing else."""
 
-TRIP_ITEMS = 64
+TRIP_ITEMS = 128
 TRIPS = 2
 """Joined look-ups under way at once, and joined writes. While they are, the next ones gather: the more there
 is to ask, the more is asked at once."""
-WAITING = 1024
-"""Look-ups that may wait for a trip, and writes. Eight rounds of trips: none of them takes longer than the
-link's timeout, and after one that did the others are not tried."""
+WAITING = 512
+"""Look-ups that may wait for a trip, and writes: two rounds of full trips. None takes longer than the link's
+timeout, and after one that did the others are not tried, so a request waits for three timeouts at most."""
 WRITING_BYTES = 64 * 1024 * 1024
 """Of answers on their way to Redis."""
 
@@ -159,10 +159,12 @@ class RedisStore:
 
         async def write(node: RedisNode, numbers: Sequence[int]) -> None:
             now = self._clock()
-            entries = [
-                (key, _framed(response), ends - now) for key, response, ends in map(puts.__getitem__, numbers)
-            ]
-            await node.set_many([(key, frame, max(1, round(left * 1000))) for key, frame, left in entries])
+            await node.set_many(
+                [
+                    (key, _framed(response), max(1, round(1000 * (ends - now))))
+                    for key, response, ends in (puts[number] for number in numbers)
+                ]
+            )
 
         await self._on_each_node([key for key, _, _ in puts], write)
         return [None] * len(puts)

@@ -22,6 +22,7 @@ from gateway.redis_cluster import RedisCluster
 from tests.certificates import Authority
 from tests.fakes import FakeClock
 from tests.redis_cluster import MASTERS, SLOTS, StartedCluster, running_redis_cluster
+from tests.serving import running_redis
 
 KEYS = [number.to_bytes(2, "big") for number in range(60)]
 
@@ -179,6 +180,16 @@ async def test_a_cluster_that_is_gone_is_no_answer_and_the_metric_says_so() -> N
         assert not await tier.link.ping()
         assert (tier.link.is_down, tier.up_ratio) == (True, 0.0)
         assert await tier.store.void("adder") is None
+
+
+async def test_a_redis_that_is_no_cluster_is_no_answer_and_the_metric_says_so(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as (_, port):
+        async with a_tier(f"redis://127.0.0.1:{port}/0") as tier:
+            await tier.put(b"k")
+            assert await tier.found(b"k") == [None]
+            assert not await tier.link.ping()
+            assert tier.up_ratio == 0.0
+            assert await tier.store.void("adder") is None
 
 
 async def test_keys_that_were_made_in_a_cluster_open_the_gateway(
