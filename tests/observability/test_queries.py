@@ -45,7 +45,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         found = folder / "addresses.yaml"
         found.write_text(json.dumps([triton.endpoint["address"]]))
         endpoints = {"triton": {"backend": "triton", "file": str(found)}, "embedded": EMBEDDED}
-        redis = {"redis": {"url": f"redis://127.0.0.1:{port}/0"}}
+        # A busy machine is not a lost Redis.
+        redis = {"redis": {"url": f"redis://127.0.0.1:{port}/0", "timeout_seconds": 5.0}}
         settings = {
             "server": {"processes": 2},
             "endpoints": endpoints,
