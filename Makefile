@@ -68,17 +68,18 @@ GRPC ?= 127.0.0.1:8081
 ADMIN ?= http://127.0.0.1:8082
 KINDS ?=
 MODELS ?=
-load: env-loadtests $(if $(SOAKING),env-models) ## Send real inputs to a running gateway; SHAPE=ramp, spike or soak; loadtests/README.md says more
-	@mkdir -p build/load && echo "==> load: $(USERS) users for $(TIME)$(if $(SHAPE),$(comma) $(SHAPE))"
+REPORTS ?= build/load
+comma := ,
+load: env-loadtests $(if $(SOAKING),env-models) ## Send real inputs to a running gateway; SHAPE=tour, ramp, spike or soak; loadtests/README.md says more
+	@mkdir -p $(REPORTS) && echo "==> load: $(USERS) users for $(TIME)$(if $(SHAPE),$(comma) $(SHAPE))"
 	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST)$(if $(SHAPE),$(comma)loadtests/shapes/$(SHAPE).py) \
 		--headless --only-summary --loglevel WARNING --host $(HTTP) --grpc $(GRPC) --admin $(ADMIN) \
 		--users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) --pace $(PACE) $(if $(MODELS),--models "$(MODELS)") \
 		--zipf $(ZIPF) --catalogue $(if $(DISTINCT),0,$(CATALOGUE)) --seed $(SEED) \
-		--csv build/load/load --html build/load/load.html $(KINDS)
-	@$(if $(SOAKING),$(FACTORY)/python -m loadtests.soak_report)
-	@echo "report: build/load/load.html$(if $(SOAKING),$(comma) build/load/soak.svg)"
-
-comma := ,
+		--csv $(REPORTS)/load --html $(REPORTS)/load.html $(if $(SOAKING),--soak-report $(REPORTS)/soak.json) $(KINDS) \
+		&& failed=0 || failed=$$?; \
+	$(if $(SOAKING),$(FACTORY)/python -m loadtests.soak_report --folder $(REPORTS) && )echo "report: $(REPORTS)/load.html"; \
+	exit $$failed
 
 chaos: packages environments models ## Every fault under load, 10,000 requests each, against real engines: build/chaos.md
 	@CHAOS=long $(DEV)/python -m pytest --no-skips -q tests/chaos

@@ -94,7 +94,7 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
         return Slope(0.0, -math.inf, math.inf)
     count = len(points)
     reach = Z_95 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    low, high = math.floor((len(slopes) - reach) / 2), math.ceil((len(slopes) + reach) / 2)
+    low, high = math.floor((len(slopes) - reach) / 2) - 1, math.ceil((len(slopes) + reach) / 2)
     return Slope(
         float(np.median(slopes)),
         slopes[low] if low >= 0 else -math.inf,

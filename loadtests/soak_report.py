@@ -95,18 +95,19 @@ def section(soak: Mapping[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the last soak; publish it where that is asked for."""
     parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the soak's figures are")
     parser.add_argument("--publish", action="store_true", help="into docs/load.md, too")
     options = parser.parse_args(argv)
-    soak = json.loads((FOLDER / "soak.json").read_text())
+    soak = json.loads((options.folder / "soak.json").read_text())
     mpl.rcParams.update(STYLE)
-    draw(soak).savefig(FOLDER / "soak.svg", metadata={"Date": None})
+    draw(soak).savefig(options.folder / "soak.svg", metadata={"Date": None})
     if options.publish:
         PUBLISHED.mkdir(exist_ok=True)
         for name in ("soak.json", "soak.svg"):
-            shutil.copyfile(FOLDER / name, PUBLISHED / name)
+            shutil.copyfile(options.folder / name, PUBLISHED / name)
         before, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n\n{section(soak)}\n\n{END}{rest.partition(END)[2]}")
-    sys.stdout.write(f"soak: {soak['verdict']}\n")
+    sys.stdout.write(f"soak: {options.folder / 'soak.svg'}\n")
     return 0
 
 

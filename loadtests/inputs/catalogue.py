@@ -93,7 +93,7 @@ class Catalogue:
         variation, example = divmod(index, len(self._payloads))
         payload = self._payloads[example]
         if variation:
-            payload = self._variety.vary(payload, mark(self._seed, variation))
+            payload = self._variety.vary(payload, mark(self._seed, index))
         inputs = {name: value[None] for name, value in self._transform.to_inputs(payload).items()}
         tolerance = self._variety.tolerance if variation else EXACT_TOLERANCE
         return Question(self.model, payload, inputs, self._right(example, tolerance))
@@ -108,6 +108,6 @@ class Catalogue:
         return Right(self._size, bool(self._labels), values, named, tolerance)
 
 
-def mark(seed: int, variation: int) -> int:
-    """The mark of a variation: another range of the 32 bits for another seed."""
-    return (seed * variations.GOLDEN + variation) % (1 << variations.MARK_BITS)
+def mark(seed: int, index: int) -> int:
+    """The mark of a question: another one for each index, since some examples are equal, and each seed."""
+    return (seed * variations.GOLDEN + index) % (1 << variations.MARK_BITS)

@@ -79,7 +79,7 @@ class Watch:
 
 def add_options(parser: LocustArgumentParser) -> None:
     """Options of a soak alone."""
-    parser.add_argument("--soak-report", default="build/load/soak.json", help="where a soak's figures go")
+    parser.add_argument("--soak-report", required=True, help="where a soak's figures go")
 
 
 _watch = Watch()
