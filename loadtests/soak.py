@@ -1,7 +1,8 @@
 """Is a gateway the same after a long time? Memory and latency by windows of a soak, and a rule for "flat".
 
-The memory rule asks for proof: the upper end of the slope's 95 % interval must be below the limit, so that a
-run too short or too noisy to tell is not called flat. The slope is Sen's, the median of the slopes of all
+Between two full garbage collections memory climbs and falls again; what leaks raises the floor. So the trend is
+that of the least memory in each `FLOOR_WINDOWS`. The rule asks for proof: the upper end of the slope's 95 %
+interval must be below the limit, so that a run too short or too noisy to tell is not called flat. The slope is Sen's, the median of the slopes of all
 pairs, which a single step or outlier does not move; the interval is the usual one of its ranks (P. Sen,
 "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat. Assoc. 63, 1968).
 """
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 WINDOW_SECONDS = 30.0
+FLOOR_WINDOWS = 2
+"""In whose samples the floor is looked for: a minute."""
 WARM_UP_RATIO = 1 / 3
 """Of the run does not count: caches fill, connections open, every code path is met a first time."""
 MOST_GROWTH_MIB_PER_HOUR = 30.0
@@ -23,7 +26,7 @@ MOST_P99_RATIO = 1.2
 """Of the last third of what counts to its first third."""
 Z_95 = 1.96
 MIB = 2**20
-LEAST_WINDOWS = 6
+LEAST_WINDOWS = 12
 """After the warm-up; of fewer nothing can be said."""
 
 
@@ -37,7 +40,7 @@ class Window:
         failures: of these.
         p50_seconds: of their duration.
         p99_seconds: likewise.
-        rss_bytes: of all the gateway's processes together, the median of its samples.
+        rss_bytes: of all the gateway's processes together, the least of its samples.
     """
 
     seconds: float
@@ -74,8 +77,8 @@ class Recording:
     def _window(self, number: int) -> Window:
         took = self._seconds[number]
         p50, p99 = np.percentile(took, (50, 99)).tolist()
-        rss = float(np.median(self._rss[number]))
-        return Window((number + 0.5) * WINDOW_SECONDS, len(took), self._failures[number], p50, p99, rss)
+        at, least = (number + 0.5) * WINDOW_SECONDS, min(self._rss[number])
+        return Window(at, len(took), self._failures[number], p50, p99, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Verdict:
     """What a soak says.
 
     Attributes:
-        growth_mib_per_hour: of the resident memory, after the warm-up.
+        growth_mib_per_hour: of the floor of the resident memory, after the warm-up.
         p99_ratio: the median p99 of the last third of the windows that count, to that of the first third.
         failures: of the whole run.
         windows: how many counted.
@@ -141,8 +144,8 @@ class Verdict:
 
 def judge(windows: Sequence[Window]) -> Verdict:
     """The verdict on a whole run."""
-    counted = list(windows[math.ceil(len(windows) * WARM_UP_RATIO) :])
-    growth = slope([(window.seconds / 3600, window.rss_bytes / MIB) for window in counted])
+    counted = list(windows[int(len(windows) * WARM_UP_RATIO) :])
+    growth = slope(_floors(counted))
     third = len(counted) // 3
     ratio = math.inf
     if third:
@@ -152,6 +155,14 @@ def judge(windows: Sequence[Window]) -> Verdict:
         )
         ratio = last / first
     return Verdict(growth, ratio, sum(window.failures for window in windows), len(counted))
+
+
+def _floors(windows: Sequence[Window]) -> list[tuple[float, float]]:
+    """Hours and MiB of the window with the least memory of each group."""
+    whole = range(0, len(windows) - FLOOR_WINDOWS + 1, FLOOR_WINDOWS)
+    groups = [windows[at : at + FLOOR_WINDOWS] for at in whole]
+    least = [min(group, key=lambda window: window.rss_bytes) for group in groups]
+    return [(window.seconds / 3600, window.rss_bytes / MIB) for window in least]
 
 
 def resident_bytes(metrics: str) -> float:

@@ -38,17 +38,16 @@ def draw(soak: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     memory, latency = figure.subplots(2, 1, sharex=True)
     memory.plot(minutes, [window["rss_bytes"] / MIB for window in windows], color=MEMORY)
-    memory.set_ylim(0, None)
     memory.set_ylabel("resident memory, MiB")
     for name, colour in (("p99", P99), ("p50", P50)):
         values = [1000 * window[f"{name}_seconds"] for window in windows]
         latency.plot(minutes, values, color=colour, label=name)
-    latency.set_ylim(0, None)
     latency.set_ylabel("latency, ms")
     latency.set_xlabel("minutes")
     latency.legend(loc="upper right", ncols=2)
-    latency.set_xlim(0, None)
+    latency.set_xlim(0, soak["settings"]["run_time"] / 60)
     for axes in (memory, latency):
+        axes.set_ylim(0, 1.25 * max(axes.dataLim.y1, 1.0))
         _shade(axes, soak["settings"]["run_time"] * WARM_UP_RATIO / 60)
     return figure
 
