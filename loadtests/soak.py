@@ -3,8 +3,8 @@
 Between two full garbage collections memory climbs and falls again; a leak raises the floor. So the trend is
 that of the least memory in each `FLOOR_WINDOWS`. The rule asks for proof: the upper end of the slope's 95 %
 interval must be below the limit, so that a run too short or noisy to tell is not called flat. The slope is
-Sen's, the median of the slopes of all pairs, which a single step or outlier does not move; the interval is that
-of its ranks (P. Sen, "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat.
+Sen's, the median of the slopes of all pairs, which a single step or outlier does not move; the interval is
+that of its ranks (P. Sen, "Estimates of the regression coefficient based on Kendall's tau", J. Am. Stat.
 Assoc. 63, 1968).
 """
 

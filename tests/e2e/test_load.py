@@ -4,13 +4,10 @@ import csv
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-import pytest
-
-from tests.serving import EMBEDDED, ROOT, StartedGateway, running_gateway
+from tests.serving import ROOT, StartedGateway
 
 MODELS = sorted(path.parent.name for path in ROOT.glob("models/*/model.yaml"))
 PROTOCOLS = (
@@ -22,18 +19,6 @@ PROTOCOLS = (
     "TorchServe REST",
     "TorchServe gRPC",
 )
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
-    """A gateway that serves every model by itself."""
-    configuration = {
-        "models": [str(ROOT / "models" / name) for name in MODELS],
-        "endpoints": {"embedded": EMBEDDED},
-        "pools": [{"model": name, "endpoints": ["embedded"]} for name in MODELS],
-    }
-    with running_gateway(tmp_path_factory.mktemp("load"), configuration) as started:
-        yield started
 
 
 def load(gateway: StartedGateway, reports: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -60,9 +45,9 @@ def rows(reports: Path) -> dict[str, dict[str, str]]:
 
 
 def test_every_kind_of_user_asks_every_model_and_every_answer_is_right(
-    gateway: StartedGateway, tmp_path: Path
+    whole_gateway: StartedGateway, tmp_path: Path
 ) -> None:
-    done = load(gateway, tmp_path, SHAPE="tour", USERS="7", TIME="120s")
+    done = load(whole_gateway, tmp_path, SHAPE="tour", USERS="7", TIME="120s")
     assert done.returncode == 0, done.stdout + done.stderr
     found = rows(tmp_path)
     total = found.pop("Aggregated")
@@ -76,39 +61,41 @@ def test_every_kind_of_user_asks_every_model_and_every_answer_is_right(
     assert all(protocol in page for protocol in PROTOCOLS)
 
 
-@pytest.mark.parametrize("shape", ["ramp", "spike"])
-def test_a_shape_runs_to_its_end(gateway: StartedGateway, tmp_path: Path, shape: str) -> None:
-    done = load(
-        gateway, tmp_path, SHAPE=shape, USERS="4", TIME="3s", KINDS="OipBinaryUser", MODELS="diamonds"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {*rows(tmp_path)} == {"OIP binary diamonds", "Aggregated"}
-
-
-def test_a_soak_too_short_to_tell_is_reported_and_not_called_flat(
-    gateway: StartedGateway, tmp_path: Path
+def test_distinct_inputs_are_answered_by_no_cache_and_a_ramp_ends(
+    whole_gateway: StartedGateway, tmp_path: Path
 ) -> None:
     done = load(
-        gateway, tmp_path, SHAPE="soak", USERS="2", TIME="3s", KINDS="OipBinaryUser", MODELS="diamonds"
+        whole_gateway,
+        tmp_path,
+        SHAPE="ramp",
+        DISTINCT="1",
+        TIME="3s",
+        KINDS="OipGrpcUser",
+        MODELS="cnn_mnist",
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {*rows(tmp_path)} == {"OIP gRPC cnn_mnist", "Aggregated"}
+    assert "answered by: miss 100.0%" in done.stdout
+
+
+def test_what_is_no_right_answer_is_a_failure_and_a_spike_ends(
+    whole_gateway: StartedGateway, tmp_path: Path
+) -> None:
+    nobody = "127.0.0.1:1"
+    wrong = {"HTTP": f"http://{whole_gateway.admin}", "GRPC": nobody}
+    done = load(whole_gateway, tmp_path, SHAPE="spike", USERS="35", TIME="3s", MODELS="diamonds", **wrong)
+    assert done.returncode != 0
+    total = rows(tmp_path)["Aggregated"]
+    assert total["Failure Count"] == total["Request Count"] != "0"
+
+
+def test_a_soak_too_short_to_tell_is_drawn_and_not_called_flat(
+    whole_gateway: StartedGateway, tmp_path: Path
+) -> None:
+    done = load(whole_gateway, tmp_path, SHAPE="soak", TIME="3s", KINDS="OipBinaryUser", MODELS="diamonds")
     assert done.returncode != 0
     soak = json.loads((tmp_path / "soak.json").read_text())
     assert not soak["is_flat"]
     assert soak["settings"]["models"] == "diamonds"
     assert "0 failures" in soak["verdict"]
     assert (tmp_path / "soak.svg").exists()
-
-
-def test_distinct_inputs_are_answered_by_no_cache(gateway: StartedGateway, tmp_path: Path) -> None:
-    done = load(gateway, tmp_path, DISTINCT="1", TIME="2s", KINDS="OipGrpcUser", MODELS="cnn_mnist")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "answered by: miss 100.0%" in done.stdout
-
-
-def test_a_wrong_answer_is_a_failure(gateway: StartedGateway, tmp_path: Path) -> None:
-    """Nobody answers at this gRPC address, and REST gets what is no answer."""
-    wrong = {"HTTP": f"http://{gateway.admin}", "GRPC": "127.0.0.1:1"}
-    done = load(gateway, tmp_path, TIME="2s", USERS="7", MODELS="diamonds", **wrong)
-    assert done.returncode != 0
-    total = rows(tmp_path)["Aggregated"]
-    assert total["Failure Count"] == total["Request Count"] != "0"
