@@ -54,7 +54,7 @@ def draw(soak: Mapping[str, Any]) -> Figure:
 
 def _shade(axes: Axes, until: float) -> None:
     axes.axvspan(0, until, color="#f2f2f2", zorder=0)
-    axes.text(0.1, 0.05, "warm-up", color=GRAY, fontsize=8, transform=axes.get_xaxis_transform())
+    axes.text(0.1, 0.92, "warm-up", color=GRAY, fontsize=8, transform=axes.get_xaxis_transform())
 
 
 def section(soak: Mapping[str, Any]) -> str:
