@@ -19,6 +19,7 @@ FACTORY := .venvs/models/bin
 DEV := .venvs/dev/bin
 ENGINES := env-models env-torchserve env-tensorflow env-triton
 LOCUST := loadtests/locustfile.py
+USERS_OF_LOCUST := $(LOCUST) $(wildcard loadtests/users/*.py loadtests/shapes/*.py)
 PROMETHEUS := deploy/prometheus
 
 .PHONY: help
@@ -54,18 +55,31 @@ has-compose:
 compose-down: ## Stop the containers of `make compose`; their volumes stay
 	@$(DOCKER_COMPOSE) down
 
+SOAKING := $(filter soak,$(SHAPE))
 USERS ?= 32
 RATE ?= 32
-TIME ?= 30s
+TIME ?= $(if $(SOAKING),10m,30s)
+PACE ?= $(if $(SOAKING),2,0)
+ZIPF ?= 1.0
+CATALOGUE ?= $(if $(SOAKING),200,10000)
+SEED ?= $(if $(DISTINCT),$(shell date +%s),0)
 HTTP ?= http://127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
+ADMIN ?= http://127.0.0.1:8082
 KINDS ?=
-load: env-loadtests ## Send digits to a running gateway; loadtests/README.md says what can be set
-	@mkdir -p build/load && echo "==> load: $(USERS) users for $(TIME)"
-	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST) --headless --only-summary --loglevel WARNING \
-		--host $(HTTP) --grpc $(GRPC) $(if $(DISTINCT),--distinct) --users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) \
-		--csv build/load/load --html build/load/load.html $(KINDS)
-	@echo "report: build/load/load.html"
+MODELS ?=
+REPORTS ?= build/load
+comma := ,
+load: env-loadtests $(if $(SOAKING),env-models) ## Send real inputs to a running gateway; SHAPE=tour, ramp, spike or soak; loadtests/README.md says more
+	@mkdir -p $(REPORTS) && echo "==> load: $(USERS) users for $(TIME)$(if $(SHAPE),$(comma) $(SHAPE))"
+	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST)$(if $(SHAPE),$(comma)loadtests/shapes/$(SHAPE).py) \
+		--headless --only-summary --loglevel WARNING --host $(HTTP) --grpc $(GRPC) --admin $(ADMIN) \
+		--users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) --pace $(PACE) $(if $(MODELS),--models "$(MODELS)") \
+		--zipf $(ZIPF) --catalogue $(if $(DISTINCT),0,$(CATALOGUE)) --seed $(SEED) \
+		--csv $(REPORTS)/load --html $(REPORTS)/load.html $(if $(SOAKING),--soak-report $(REPORTS)/soak.json) $(KINDS) \
+		&& failed=0 || failed=$$?; \
+	$(if $(SOAKING),$(FACTORY)/python -m loadtests.soak_report --folder $(REPORTS) && )echo "report: $(REPORTS)/load.html"; \
+	exit $$failed
 
 chaos: packages environments models ## Every fault under load, 10,000 requests each, against real engines: build/chaos.md
 	@CHAOS=long $(DEV)/python -m pytest --no-skips -q tests/chaos
@@ -135,8 +149,8 @@ lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' 
 	@$(DEV)/python -m services.audit
 	@$(DEV)/ruff check --quiet .
 	@$(DEV)/ruff format --check --quiet . || { echo "not formatted: run \`make format\`" >&2; exit 1; }
-	@$(DEV)/mypy --no-error-summary gateway services models tests deploy $(filter-out $(LOCUST),$(wildcard loadtests/*.py loadtests/*/*.py))
-	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(LOCUST)
+	@$(DEV)/mypy --no-error-summary gateway services models tests deploy $(filter-out $(USERS_OF_LOCUST),$(wildcard loadtests/*.py loadtests/*/*.py))
+	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(USERS_OF_LOCUST)
 	@mkdir -p build
 	@$(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
 	@$(foreach maker,$(MAKERS),$(DEV)/python -m $(maker) --check && ) true
