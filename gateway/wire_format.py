@@ -8,6 +8,7 @@ Structure", "Field Order", "Maps").
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import chain
 
 from google.protobuf.message import Message
@@ -39,6 +40,7 @@ def map_entry(number: int, key: str, *parts: bytes | memoryview) -> Parts:
     return field(number, *field(_MAP_KEY, key.encode()), *field(_MAP_VALUE, *parts))
 
 
+@lru_cache(maxsize=1024)  # tags and lengths are few, and come again
 def _varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow

@@ -1,7 +1,7 @@
 """A server that says OK with bytes that are no message: a failing endpoint, whatever its protocol."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from gateway.backends import Backend
 from gateway.backends.open_inference import OpenInference
 from gateway.backends.tfserving import TFServing
 from gateway.backends.torchserve import TorchServe
@@ -27,7 +28,7 @@ CONTRACT = Contract.model_validate(
     }
 )
 LIMITS: dict[str, Any] = {"contracts": {"double": CONTRACT}, "max_request_bytes": 1024}
-BACKENDS = {
+BACKENDS: dict[str, Callable[[str], Backend]] = {
     "triton": lambda address: OpenInference(address, **LIMITS),
     "tfserving": lambda address: TFServing(address, **LIMITS),
     "torchserve": lambda address: TorchServe(address, management_address=address, **LIMITS),
