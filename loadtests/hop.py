@@ -77,11 +77,15 @@ class Stream:
             await self._call.write(await self._outbox.get())
 
     async def _read(self) -> None:
-        while isinstance(message := await self._call.read(), bytes):
-            reply = ModelStreamInferResponse.FromString(message)
-            if reply.error_message:
-                raise RuntimeError(reply.error_message)
-            self._waiting.pop(reply.infer_response.id).set_result(None)
+        try:
+            while isinstance(message := await self._call.read(), bytes):
+                reply = ModelStreamInferResponse.FromString(message)
+                if reply.error_message:
+                    raise RuntimeError(reply.error_message)
+                self._waiting.pop(reply.infer_response.id).set_result(None)
+        finally:
+            for answer in self._waiting.values():
+                answer.set_exception(ConnectionError("the stream has ended"))
 
 
 def image_request(items: int) -> InferRequest:
@@ -168,17 +172,20 @@ async def measure_engine(
         return lambda: next(turns)(message)
 
     def stream_way(request: InferRequest) -> Way:
-        message = serialised(request)
-        return lambda: stream.ask(message)
+        message, ask = serialised(request), stream.ask
+        return lambda: ask(message)
 
     ways = {"backend": backend_way, "unary": unary_way, f"unary, {CHANNELS} channels": channels_way}
     limits: dict[str, Any] = {"contracts": contracts, "max_request_bytes": LIMIT_BYTES}
     backend: Backend
     if is_triton:
-        backend, stream = OpenInference(address, **limits), Stream(channels[0])
-        ways |= {"one stream": stream_way} if arguments.stream else {}
+        backend = OpenInference(address, **limits)
+        if arguments.stream:
+            stream = Stream(channels[0])
+            ways["one stream"] = stream_way
         rows = await measure(ways, "Triton", arguments)
-        await stream.aclose()
+        if arguments.stream:
+            await stream.aclose()
     else:
         backend = TorchServe(address, management_address=engine.endpoint["management_address"], **limits)
         rows = await measure(ways, "TorchServe", arguments)
