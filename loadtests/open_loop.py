@@ -1,4 +1,4 @@
-"""An open loop: requests come when they are due, whatever became of those before. `drive` sends them over gRPC."""
+"""An open loop: requests come when they are due, whatever became of those before."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ class Outcome:
 
 
 async def arrivals(rate: float, count: int, rng: Random) -> AsyncIterator[float]:
-    """Wait for each of `count` moments of a Poisson process and yield when it was due, by the monotonic clock.
+    """Wait for each moment of a Poisson process and yield when it was due, by the monotonic clock.
 
     Args:
         rate: moments a second on average.

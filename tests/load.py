@@ -105,7 +105,11 @@ def binary_request(image: NDArray[np.float32], headers: Mapping[str, str] = Mapp
 
 
 def binary_oip_request(
-    model: str, name: str, datatype: str, value: NDArray[Any], headers: Mapping[str, str] = MappingProxyType({})
+    model: str,
+    name: str,
+    datatype: str,
+    value: NDArray[Any],
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """A model's one input, with its batch axis, as a whole HTTP request: binary OIP REST, binary reply."""
     data = value.tobytes()

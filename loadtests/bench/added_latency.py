@@ -31,9 +31,9 @@ def measure_added(direct: System, through: Mapping[str, System], options: Option
     }
     for _ in range(options.rounds):
         for protocol in protocols:
-            for name in systems:
+            for name, system in systems.items():
                 if protocol in loops[name]:
-                    measured = measure(systems[name], protocol, images, connections=1, seconds=options.seconds)
+                    measured = measure(system, protocol, images, options, connections=1)
                     loops[name][protocol].append(measured.loop)
     return {
         name: {protocol: _cell(rounds, loops["direct"][protocol]) for protocol, rounds in row.items()}

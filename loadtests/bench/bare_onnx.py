@@ -1,7 +1,8 @@
 """ONNX Runtime and nothing else: how many inferences a second it makes of one input after another.
 
-`python -m loadtests.bench.bare_onnx FILE INPUTS INPUT_NAME THREADS SECONDS` prints the figure. INPUTS is a .npy file
-whose first axis counts inferences; THREADS calls run at once, each with one thread, as the engines do it.
+`python -m loadtests.bench.bare_onnx FILE INPUTS INPUT_NAME THREADS SECONDS` prints the figure. INPUTS is a
+.npy file whose first axis counts inferences; THREADS calls run at once, each with one thread, as in the
+engines.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """What a request costs the gateway, by protocol and by where the answer comes from, at 32 in flight.
 
-In turn with each round the same requests go to Triton called directly, and to the bare servers of `bare_server.py`,
-which show what the libraries below the gateway cost when nothing is done.
+In turn with each round the same requests go to Triton called directly, and to the bare servers of
+`bare_server.py`, which show what the libraries below the gateway cost when nothing is done.
 """
 
 import statistics
@@ -48,13 +48,13 @@ def measure_cost(folder: Path, triton: Engine, options: Options) -> dict[str, An
             for protocol in PROTOCOLS:
                 for name, system in systems.items():
                     figures[name][protocol].append(
-                        measure(system, protocol, images, connections=IN_FLIGHT, seconds=options.seconds)
+                        measure(system, protocol, images, options, connections=IN_FLIGHT)
                     )
     return {name: _row(row, figures[BARE]) for name, row in figures.items()}
 
 
 def _row(row: Mapping[str, list[Measured]], bare: Mapping[str, list[Measured]]) -> dict[str, Any]:
-    """By protocol: the median round, CPU of the first process with lowest and highest, and against the bare server."""
+    """By protocol: the median round; its first process' CPU, and that to the bare server's."""
     cells = {}
     for protocol, rounds in row.items():
         process = next(iter(rounds[0].cpu_us))
@@ -62,7 +62,11 @@ def _row(row: Mapping[str, list[Measured]], bare: Mapping[str, list[Measured]]) 
         bare_us = [next(iter(one.cpu_us.values())) for one in bare[protocol]]
         to_bare = statistics.median(a / b for a, b in zip(cpu_us, bare_us, strict=True))
         spread_us = [round(low) for low in (statistics.median(cpu_us), min(cpu_us), max(cpu_us))]
-        cells[protocol] = {**median(rounds).as_json(), "cpu_median_low_high_us": spread_us, "to_bare": round(to_bare, 2)}
+        cells[protocol] = {
+            **median(rounds).as_json(),
+            "cpu_median_low_high_us": spread_us,
+            "to_bare": round(to_bare, 2),
+        }
     return cells
 
 

@@ -1,9 +1,9 @@
 """A closed loop over gRPC that costs the client little: HTTP/2 frames (RFC 9113) put together beforehand.
 
-A gRPC library takes 100 us of CPU or more for a call, about what is measured: on a machine that client and server
-share it would be the bottleneck. Here a call is two frames whose bytes are ready but for the stream's number, and of a
-reply only the frames' heads are read. So it knows one method and small messages; a call that gets no message of at
-least the answer's length ends the load.
+A gRPC library takes 100 us of CPU or more for a call, about what is measured: on a machine that client and
+server share it would be the bottleneck. Here a call is two frames whose bytes are ready but for the stream's
+number, and of a reply only the frames' heads are read. So it knows one method and small messages; a call that
+gets no message of at least the answer's length ends the load.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 HEAD_BYTES = 9
 WINDOW_BYTES = 65_535
-"""What a side may send at first, over a connection and over a stream; the other gives back what it has read."""
+"""What a side may send at first, over a connection and a stream; the other gives back what it has read."""
 MAX_MESSAGE_BYTES = 16_384 - 5
 """With gRPC's prefix it fits a frame, and a stream's first window."""
 HUGE_WINDOW = (1 << 30).to_bytes(4, "big")
@@ -36,7 +36,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def header_block(headers: Sequence[tuple[str, str]]) -> bytes:
-    """Headers in HPACK (RFC 7541), each a literal that stays out of the tables; ASCII of up to 126 bytes each."""
+    """Headers in HPACK (RFC 7541), each a literal outside the tables; ASCII of up to 126 bytes each."""
     texts = [part.encode() for header in headers for part in header]
     return b"".join(
         b"\0%c%b%c%b" % (len(name), name, len(value), value)
@@ -87,7 +87,9 @@ class _Connection(asyncio.Protocol):
             end = at + HEAD_BYTES + int.from_bytes(data[at : at + 3], "big")
             if len(data) < end:
                 break
-            self._frame(data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big"), data, at, end)
+            self._frame(
+                data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big"), data, at, end
+            )
             at = end
         self._buffer = data[at:]
         self._begin()
@@ -115,7 +117,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self) -> None:
         """Begin as many calls as wait, while time and the window allow."""
         now = time.monotonic()
-        parts = []
+        parts: list[bytes] = []
         while self._waiting and now < self._until and self._window >= MAX_MESSAGE_BYTES + 5:
             stream = next(self._streams)
             number = stream.to_bytes(4, "big")
@@ -194,7 +196,7 @@ def grpc_loop(
         async with asyncio.timeout(seconds + DRAIN_SECONDS):
             await asyncio.gather(*(one.ended for one in opened))
         took = [second for one in opened for second in one.seconds]
-        p50, p99 = np.percentile(took, (50, 99)) * 1e3
+        p50, p99 = np.percentile(took or [0.0], (50, 99)) * 1e3
         return Loop(len(took), time.monotonic() - began, float(p50), float(p99))
 
     return uvloop.run(run())

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import cast
@@ -28,7 +29,7 @@ async def ask_each(address: str, requests: Sequence[bytes]) -> list[tuple[Mappin
         LoadFailed: one was not answered with 200.
     """
     reader, writer = await asyncio.open_connection(*address.split(":"))
-    replies = []
+    replies: list[tuple[Mapping[str, str], bytes]] = []
     for request in requests:
         writer.write(request)
         status, headers, body = await read_reply(reader)
@@ -41,7 +42,12 @@ async def ask_each(address: str, requests: Sequence[bytes]) -> list[tuple[Mappin
 
 @dataclass(slots=True)
 class Arrived:
-    """What came of an open loop: `seconds` of each answered request, from when it was due; `failed` how many others."""
+    """What came of an open loop.
+
+    Attributes:
+        seconds: of each request that was answered with 200, from when it was due.
+        failed: how many were not.
+    """
 
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
@@ -62,11 +68,14 @@ class _Pool:
         self._opened = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.outcome = Arrived()
-        self.pending = 0
+        self._pending = 0
+        self._nothing_pending = asyncio.Event()
+        self._is_closed = False
 
     def send(self, due: float, request: bytes) -> None:
         """Have it sent by the first connection that is free."""
-        self.pending += 1
+        self._pending += 1
+        self._nothing_pending.clear()
         if self._idle:
             self._idle.pop().ask(due, request)
             return
@@ -98,7 +107,11 @@ class _Pool:
 
     def ended(self, due: float | None) -> None:
         """Count a request: answered, with when it was due; or None, failed."""
-        self.pending -= 1
+        if self._is_closed:
+            return
+        self._pending -= 1
+        if not self._pending:
+            self._nothing_pending.set()
         if due is None:
             self.outcome.failed += 1
         else:
@@ -111,15 +124,18 @@ class _Pool:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    async def close(self) -> None:
+    async def drained(self, seconds: float) -> None:
+        """Wait until all is answered, or for so long."""
+        if self._pending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nothing_pending.wait(), seconds)
+
+    def close(self) -> None:
         """Close every connection; what is pending has failed."""
-        while self._due:
-            self._due.popleft()
-            self.ended(None)
+        self._is_closed = True
+        self.outcome.failed += self._pending
         for connection in self._all:
             connection.transport.abort()
-        while self._all:
-            await asyncio.sleep(0)
 
 
 class _Connection(asyncio.Protocol):
@@ -163,7 +179,9 @@ def content_length(head: bytes) -> int:
     return 0 if at < 0 else int(lower[at + 16 :].split(b"\r\n", 1)[0])
 
 
-async def open_loop(address: str, requests: Sequence[bytes], *, rate: float, seconds: float, seed: int) -> Arrived:
+async def open_loop(
+    address: str, requests: Sequence[bytes], *, rate: float, seconds: float, seed: int
+) -> Arrived:
     """Send requests in turn at random times (a Poisson process), whatever becomes of those before.
 
     Args:
@@ -178,8 +196,6 @@ async def open_loop(address: str, requests: Sequence[bytes], *, rate: float, sec
     async for due in arrivals(rate, max(1, round(rate * seconds)), Random(seed)):
         pool.send(due, requests[number % len(requests)])
         number += 1
-    give_up = time.monotonic() + DRAIN_SECONDS
-    while pool.pending and time.monotonic() < give_up:
-        await asyncio.sleep(0.01)
-    await pool.close()
+    await pool.drained(DRAIN_SECONDS)
+    pool.close()
     return pool.outcome

@@ -1,4 +1,4 @@
-"""Models that take milliseconds: throughput through the gateway against ONNX Runtime alone on the same cores."""
+"""Models that take milliseconds: throughput through the gateway against ONNX Runtime alone."""
 
 import asyncio
 import os
@@ -68,12 +68,18 @@ MODELS = (
         "FP32",
         lambda rng: rng.uniform(-1, 1, (32, 224, 224, 3)).astype(np.float32),
     ),
-    Model("bert_chinese", f"BERT, {TOKENS} tokens", "tokens", "INT64", lambda rng: rng.integers(670, 8000, (32, TOKENS))),
+    Model(
+        "bert_chinese",
+        f"BERT, {TOKENS} tokens",
+        "tokens",
+        "INT64",
+        lambda rng: rng.integers(670, 8000, (32, TOKENS)),
+    ),
 )
 
 
 def measure_larger(folder: Path, options: Options) -> dict[str, Any]:
-    """By model and system: throughput and its ratio to ONNX Runtime alone, with as many threads as the engine has.
+    """By model and system: throughput, and its ratio to ONNX Runtime alone with the engine's threads.
 
     Triton has one instance with one thread, the embedded engine a thread for each core.
 
@@ -111,12 +117,18 @@ def _measure(folder: Path, model: Model, systems: Mapping[str, System], options:
             rounds.append(_alone(model, inputs, threads, options.seconds))
             say(f"{model.title}, ONNX Runtime alone, {threads} at once: {rounds[-1]:.1f}/s")
         for title, system in systems.items():
-            http_loop(system.address, requests[title], connections=IN_FLIGHT, seconds=1)
+            if options.warm_up_seconds:
+                http_loop(
+                    system.address,
+                    requests[title],
+                    connections=IN_FLIGHT,
+                    seconds=options.warm_up_seconds,
+                )
             loop = http_loop(system.address, requests[title], connections=IN_FLIGHT, seconds=options.seconds)
             threads = CORES if title == THROUGH_EMBEDDED else 1
             rates[title].append(loop.per_second)
             ratios[title].append(loop.per_second / alone[threads][-1])
-            say(f"{model.title}, {title}: {loop.per_second:.1f}/s, {ratios[title][-1]:.2f}x of ONNX Runtime alone")
+            say(f"{model.title}, {title}: {loop.per_second:.1f}/s, {ratios[title][-1]:.2f}x of it alone")
     figures: dict[str, Any] = {
         f"ONNX Runtime, {threads} at once": {"per_second": round(statistics.median(rounds), 1), "ratio": 1.0}
         for threads, rounds in alone.items()

@@ -4,10 +4,10 @@ import asyncio
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from loadtests.bench.closed_loop import Loop, http_loop
+from loadtests.bench.closed_loop import LoadFailed, Loop, http_loop
 from loadtests.bench.grpc_loop import grpc_loop
 from loadtests.bench.http_client import ask_each
 from loadtests.bench.processes import Meter
@@ -24,6 +24,7 @@ class Options:
 
     Attributes:
         seconds: of one closed loop.
+        warm_up_seconds: of the same before it, which do not count.
         rounds: of each figure, in turn with what it is compared to; the figure is their median.
         images: how many distinct ones, sent in turn.
         open_seconds: of one rate of the open loop.
@@ -33,6 +34,7 @@ class Options:
     """
 
     seconds: int = 3
+    warm_up_seconds: int = 1
     rounds: int = 3
     images: int = 1000
     open_seconds: float = 4.0
@@ -41,7 +43,11 @@ class Options:
     checked: int = 50
 
 
-QUICK = Options(seconds=1, rounds=1, images=500, open_seconds=1.0, steps=3, tries=1, checked=20)
+QUICK = Options(
+    seconds=1, warm_up_seconds=0, rounds=1, images=500, open_seconds=0.7, steps=3, tries=1, checked=20
+)
+TRIES = 3
+"""A server that is still getting up speed may answer nothing in a short loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +70,19 @@ class Measured:
 
 
 def measure(
-    system: System, protocol: str, images: Sequence[Image], *, connections: int, seconds: int
+    system: System, protocol: str, images: Sequence[Image], options: Options, *, connections: int
 ) -> Measured:
-    """Send the images in turn for so long, after a warm-up of a second that does not count.
+    """Send the images in turn for so long, after a warm-up.
 
     Args:
         system: what answers.
         protocol: `GRPC`, or a name of its encodings.
         images: what is asked.
+        options: how long.
         connections: requests in flight.
-        seconds: how long.
 
     Raises:
-        LoadFailed: a request was not answered.
+        LoadFailed: a request was refused, or none was answered.
     """
     if protocol == GRPC:
         messages = [grpc_message(image) for image in images]
@@ -96,12 +102,19 @@ def measure(
         def run(seconds: int) -> Loop:
             return http_loop(system.address, requests, connections=connections, seconds=seconds)
 
-    run(1)
-    meter = Meter(system.pids)
-    loop = run(seconds)
+    if options.warm_up_seconds:
+        run(options.warm_up_seconds)
+    for _ in range(TRIES):
+        meter = Meter(system.pids)
+        loop = run(options.seconds)
+        if loop.requests:
+            break
+    else:
+        raise LoadFailed(f"{system.title} answered nothing within {options.seconds} s ({protocol})")
     measured = Measured(loop, meter.microseconds(loop.requests))
     cpu = ", ".join(f"{name} {us:.0f} us" for name, us in measured.cpu_us.items())
-    say(f"{system.title}, {protocol}, {connections} in flight: {measured.per_second:.0f}/s, CPU a request: {cpu}")
+    rate = f"{measured.per_second:.0f}/s"
+    say(f"{system.title}, {protocol}, {connections} in flight: {rate}, CPU a request: {cpu}")
     return measured
 
 

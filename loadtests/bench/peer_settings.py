@@ -1,4 +1,4 @@
-"""How each peer is started and asked. All load one ONNX file, one worker, one thread, and join up to 32 requests."""
+"""How each peer is started and asked: one ONNX file, one worker, one thread, batches of up to 32."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ class Peer:
     Attributes:
         title: its name, as people write it.
         package: of its environment, whose version is reported.
-        argv: what its environment's Python runs, from the port and a folder for its files; it may write there.
+        argv: what its environment's Python runs, from the port and a folder where it may write.
         encodings: how it is asked.
         settings: what was switched on, for the page.
         env: added to its environment.
@@ -49,7 +49,7 @@ def _bentoml(port: int, _: Path) -> Sequence[str]:
 
 
 def _mlserver(port: int, folder: Path) -> Sequence[str]:
-    """Its settings are files; inference in the server's own process, which is faster here than in a worker."""
+    """Its settings are files; it infers in the server's own process, which is faster here than a worker."""
     server = {
         "host": "127.0.0.1",
         "http_port": port,
@@ -67,7 +67,7 @@ def _mlserver(port: int, folder: Path) -> Sequence[str]:
     }
     for name, content in (("settings", server), ("model-settings", model)):
         (folder / f"{name}.json").write_text(json.dumps(content))
-    return ["-m", "mlserver.cli", "start", str(folder)]
+    return ["-c", "from mlserver.cli import main; main()", "start", str(folder)]
 
 
 _PLAIN = plain_json("/predict", lambda image: {"image": image}, lambda reply: reply["probabilities"])
@@ -112,6 +112,6 @@ PEERS: Mapping[str, Peer] = {
         _script("ray_server.py"),
         {JSON: plain_json("/", lambda image: {"image": image}, lambda reply: reply["probabilities"])},
         "one replica, `serve.batch` of up to 32 within 1 ms, no dashboard",
-        {"RAY_USAGE_STATS_ENABLED": "0"},
+        {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"},
     ),
 }

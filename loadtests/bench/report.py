@@ -1,4 +1,4 @@
-"""Writes what was measured: docs/performance/results.json, and the tables between the marks of docs/performance.md."""
+"""Writes what was measured: docs/performance/results.json, and the tables of docs/performance.md."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,10 @@ def page(results: Mapping[str, Any]) -> str:
     """All tables that there are figures for."""
     how = results["options"]
     parts = [
-        f"{results['conditions']}; {results['mode']} run of {results['seconds']} s: {how['rounds']} rounds of "
-        f"{how['seconds']} s, {how['images']} distinct images; {how['open_seconds']:g} s of each random rate.",
+        (
+            f"{results['conditions']}; {results['mode']} run of {results['seconds']} s: "
+            f"{how['rounds']} rounds of {how['seconds']} s, {how['images']} distinct images; {how['open_seconds']:g} s of each rate."
+        ),
         f"Not measured in this run: {', '.join(results['not_measured']) or 'nothing was left out'}.",
     ]
     for name, title, table in (
@@ -49,8 +51,11 @@ def systems(rows: Sequence[Mapping[str, Any]]) -> str:
     """The comparison; the first row is ours, to which ratios are."""
     ours = rows[0]["closed"][JSON]["per_second"]
     lines = [
-        f"| system | version | JSON, {IN_FLIGHT} in flight: req/s | Inferway to it | p50 / p99 ms | binary: req/s "
-        f"| best throughput, JSON (in flight) | largest rate with p99 <= {BOUND_MS:g} ms | CPU a JSON request, us |",
+        (
+            f"| system | version | JSON, {IN_FLIGHT} in flight: req/s | Inferway to it | p50 / p99 ms "
+            "| binary: req/s | best throughput, JSON (in flight) "
+            f"| largest rate with p99 <= {BOUND_MS:g} ms | CPU a JSON request, us |"
+        ),
         "|---" * 9 + "|",
     ]
     for row in rows:

@@ -65,7 +65,9 @@ OIP_JSON = Encoding(_oip_json_request, _oip_json_answer)
 OIP_BINARY = Encoding(binary_request, _oip_binary_answer)
 
 
-def plain_json(path: str, wrap: Callable[[list[float]], Any], unwrap: Callable[[Any], list[float]]) -> Encoding:
+def plain_json(
+    path: str, wrap: Callable[[list[float]], Any], unwrap: Callable[[Any], list[float]]
+) -> Encoding:
     """JSON of a server that has no protocol of its own: what `wrap` makes of the image's 784 numbers."""
     headers = {"content-type": "application/json"}
     return Encoding(

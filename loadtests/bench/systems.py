@@ -1,6 +1,7 @@
 """The systems that are compared: what runs, how it is asked, and that it answers what the model answers."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -71,10 +72,14 @@ def check(system: System, count: int) -> None:
         for number, (headers, body) in enumerate(replies):
             answer = encoding.answer(headers, body)
             if answer.shape != expected[number].shape:
-                raise WrongAnswer(f"{system.title}, {name}: {answer.shape} in place of {expected[number].shape}")
+                raise WrongAnswer(
+                    f"{system.title}, {name}: {answer.shape} in place of {expected[number].shape}"
+                )
             distance = float(np.abs(answer - expected[number]).max())
             if not distance <= TOLERANCE:
-                raise WrongAnswer(f"{system.title}, {name}, image {number}: {distance:.3g} from the model's answer")
+                raise WrongAnswer(
+                    f"{system.title}, {name}, image {number}: {distance:.3g} from the model's answer"
+                )
 
 
 @contextmanager
@@ -98,7 +103,12 @@ def running_peer(name: str, folder: Path) -> Iterator[System]:
         argv=[str(python), *peer.argv(port, folder)],
         is_ready=lambda: _answers(address, encoding.requests(image)[0]),
         log=folder / f"{name}.log",
-        env={"BENCH_ONNX": str(ONNX), "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin", **peer.env},
+        env={
+            "BENCH_ONNX": str(ONNX),
+            "PATH": f"{python.parent}:{os.environ.get('PATH', os.defpath)}",
+            "TMPDIR": str(folder),
+            **peer.env,
+        },
         cwd=folder,
     )
     with Running(launch) as running:
