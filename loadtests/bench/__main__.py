@@ -4,7 +4,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from services.launch import LaunchError
 from tests.serving import EMBEDDED, running_triton
 
 TRITON, HAPROXY = "triton", "haproxy"
-SELECTABLE = (TRITON, HAPROXY, *PEERS)
+TITLES = {TRITON: "Triton", HAPROXY: "HAProxy", **{name: peer.title for name, peer in PEERS.items()}}
+SELECTABLE = tuple(TITLES)
 PARTS = ("peers", "added", "cost", "larger")
 QUICK_PARTS = PARTS[:3]
 
@@ -63,6 +64,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def left_out(peers: Collection[str], parts: Collection[str]) -> list[str]:
+    """What a run with these leaves out: written into the results, so that nothing is skipped in silence."""
+    names = [TITLES[name] for name in SELECTABLE if name not in peers]
+    return [*names, *(f"part `{part}`" for part in PARTS if part not in parts)]
+
+
 def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Every chosen part.
 
@@ -70,14 +77,11 @@ def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         LaunchError, LoadFailed, WrongAnswer: see there; a peer that was chosen is measured or ends the run.
     """
     how = QUICK if options.quick else Options()
-    not_measured = [
-        PEERS[name].title if name in PEERS else name for name in SELECTABLE if name not in options.peers
-    ]
     results: dict[str, Any] = {
         "conditions": conditions(("onnxruntime", "uvicorn", "grpcio", "orjson")),
         "mode": "quick" if options.quick else "full",
         "options": asdict(how),
-        "not_measured": not_measured + [f"part {part}" for part in PARTS if part not in options.parts],
+        "not_measured": left_out(options.peers, options.parts),
     }
     with running_triton(folder / "triton") as triton:
         behind = partial(

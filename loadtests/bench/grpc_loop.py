@@ -130,12 +130,14 @@ class _Connection(asyncio.Protocol):
             self._transport.write(b"".join(parts))
         elif not self._open and now >= self._until and not self.ended.done():
             self.ended.set_result(None)
-            self._transport.close()
 
     def _fail(self, text: str) -> None:
         if not self.ended.done():
             self.ended.set_exception(LoadFailed(text))
-            self._transport.close()
+
+    def close(self) -> None:
+        self.ended.cancel()
+        self._transport.abort()
 
 
 def _without_number(whole: bytes) -> bytes:
@@ -193,8 +195,14 @@ def grpc_loop(
             )[1]
             for _ in range(connections)
         ]
-        async with asyncio.timeout(seconds + DRAIN_SECONDS):
-            await asyncio.gather(*(one.ended for one in opened))
+        try:
+            async with asyncio.timeout(seconds + DRAIN_SECONDS):
+                await asyncio.gather(*(one.ended for one in opened))
+        except TimeoutError as error:
+            raise LoadFailed(f"{address} left calls unanswered for {DRAIN_SECONDS:.0f} s") from error
+        finally:
+            for one in opened:
+                one.close()
         took = [second for one in opened for second in one.seconds]
         p50, p99 = np.percentile(took or [0.0], (50, 99)) * 1e3
         return Loop(len(took), time.monotonic() - began, float(p50), float(p99))

@@ -30,13 +30,15 @@ async def ask_each(address: str, requests: Sequence[bytes]) -> list[tuple[Mappin
     """
     reader, writer = await asyncio.open_connection(*address.split(":"))
     replies: list[tuple[Mapping[str, str], bytes]] = []
-    for request in requests:
-        writer.write(request)
-        status, headers, body = await read_reply(reader)
-        if status != int(OK):
-            raise LoadFailed(f"{address} answered {status}: {body[:200]!r}")
-        replies.append((headers, body))
-    writer.close()
+    try:
+        for request in requests:
+            writer.write(request)
+            status, headers, body = await read_reply(reader)
+            if status != int(OK):
+                raise LoadFailed(f"{address} answered {status}: {body[:200]!r}")
+            replies.append((headers, body))
+    finally:
+        writer.close()
     return replies
 
 
@@ -130,12 +132,14 @@ class _Pool:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._nothing_pending.wait(), seconds)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every connection; what is pending has failed."""
         self._is_closed = True
         self.outcome.failed += self._pending
+        await asyncio.gather(*self._tasks)
         for connection in self._all:
             connection.transport.abort()
+        await asyncio.sleep(0)  # for what they call when they are closed
 
 
 class _Connection(asyncio.Protocol):
@@ -197,5 +201,5 @@ async def open_loop(
         pool.send(due, requests[number % len(requests)])
         number += 1
     await pool.drained(DRAIN_SECONDS)
-    pool.close()
+    await pool.close()
     return pool.outcome

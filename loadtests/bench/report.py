@@ -32,7 +32,8 @@ def page(results: Mapping[str, Any]) -> str:
     parts = [
         (
             f"{results['conditions']}; {results['mode']} run of {results['seconds']} s: "
-            f"{how['rounds']} rounds of {how['seconds']} s, {how['images']} distinct images; {how['open_seconds']:g} s of each rate."
+            f"{how['rounds']} rounds of {how['seconds']} s, {how['images']} distinct images; "
+            f"{how['open_seconds']:g} s of each rate."
         ),
         f"Not measured in this run: {', '.join(results['not_measured']) or 'nothing was left out'}.",
     ]

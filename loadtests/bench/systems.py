@@ -70,7 +70,10 @@ def check(system: System, count: int) -> None:
     for name, encoding in system.encodings.items():
         replies = asyncio.run(ask_each(system.address, encoding.requests(images)))
         for number, (headers, body) in enumerate(replies):
-            answer = encoding.answer(headers, body)
+            try:
+                answer = encoding.answer(headers, body)
+            except (ValueError, LookupError, TypeError) as error:
+                raise WrongAnswer(f"{system.title}, {name}: {body[:200]!r} is no answer") from error
             if answer.shape != expected[number].shape:
                 raise WrongAnswer(
                     f"{system.title}, {name}: {answer.shape} in place of {expected[number].shape}"
