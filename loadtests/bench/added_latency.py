@@ -33,7 +33,7 @@ def measure_added(direct: System, through: Mapping[str, System], options: Option
         for protocol in protocols:
             for name, system in systems.items():
                 if protocol in loops[name]:
-                    measured = measure(system, protocol, images, options, connections=1)
+                    measured = measure(system, protocol, images, connections=1, **options.lengths)
                     loops[name][protocol].append(measured.loop)
     return {
         name: {protocol: _cell(rounds, loops["direct"][protocol]) for protocol, rounds in row.items()}

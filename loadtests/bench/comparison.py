@@ -29,11 +29,14 @@ def compare(system: System, options: Options) -> dict[str, Any]:
     images = list(distinct_images(options.images, seed=2))
     closed = {
         encoding: median(
-            [measure(system, encoding, images, options, connections=IN_FLIGHT) for _ in range(options.rounds)]
+            [
+                measure(system, encoding, images, connections=IN_FLIGHT, **options.lengths)
+                for _ in range(options.rounds)
+            ]
         )
         for encoding in system.encodings
     }
-    many = measure(system, JSON, images, options, connections=MANY)
+    many = measure(system, JSON, images, connections=MANY, **options.lengths)
     best = max(closed[JSON], many, key=lambda one: one.per_second)
     return {
         "title": system.title,

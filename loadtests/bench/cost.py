@@ -12,7 +12,7 @@ from typing import Any
 
 from loadtests import bare_server
 from loadtests.bench.comparison import IN_FLIGHT
-from loadtests.bench.measure import Measured, Options, fill, measure, median
+from loadtests.bench.measure import Measured, Options, fill, measure, median, ratio
 from loadtests.bench.sources import BINARY, GRPC, JSON
 from loadtests.bench.systems import CACHE_OFF, OIP, System, running_inferway, triton_system
 from services.launch import Running, free_port
@@ -48,12 +48,15 @@ def measure_cost(folder: Path, triton: Engine, options: Options) -> dict[str, An
             for protocol in PROTOCOLS:
                 for name, system in systems.items():
                     figures[name][protocol].append(
-                        measure(system, protocol, images, options, connections=IN_FLIGHT)
+                        measure(system, protocol, images, connections=IN_FLIGHT, **options.lengths)
                     )
-    return {name: _row(row, figures[BARE]) for name, row in figures.items()}
+    return {name: _row(row, figures[BARE], figures[DIRECT]) for name, row in figures.items()}
 
 
-def _row(row: Mapping[str, list[Measured]], bare: Mapping[str, list[Measured]]) -> dict[str, Any]:
+Row = Mapping[str, list[Measured]]
+
+
+def _row(row: Row, bare: Row, direct: Row) -> dict[str, Any]:
     """By protocol: the median round; its first process' CPU, and that to the bare server's."""
     cells = {}
     for protocol, rounds in row.items():
@@ -66,6 +69,7 @@ def _row(row: Mapping[str, list[Measured]], bare: Mapping[str, list[Measured]]) 
             **median(rounds).as_json(),
             "cpu_median_low_high_us": spread_us,
             "to_bare": round(to_bare, 2),
+            "per_second_to_direct": round(ratio(rounds, direct[protocol]), 2),
         }
     return cells
 

@@ -42,9 +42,14 @@ class Options:
     tries: int = 2
     checked: int = 50
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """What `measure` takes of them."""
+        return {"seconds": self.seconds, "warm_up_seconds": self.warm_up_seconds}
+
 
 QUICK = Options(
-    seconds=1, warm_up_seconds=0, rounds=1, images=500, open_seconds=0.7, steps=3, tries=1, checked=20
+    seconds=1, warm_up_seconds=0, rounds=1, images=500, open_seconds=0.5, steps=2, tries=1, checked=20
 )
 TRIES = 3
 """A server that is still getting up speed may answer nothing in a short loop."""
@@ -70,7 +75,13 @@ class Measured:
 
 
 def measure(
-    system: System, protocol: str, images: Sequence[Image], options: Options, *, connections: int
+    system: System,
+    protocol: str,
+    images: Sequence[Image],
+    *,
+    connections: int,
+    seconds: int,
+    warm_up_seconds: int = 1,
 ) -> Measured:
     """Send the images in turn for so long, after a warm-up.
 
@@ -78,8 +89,9 @@ def measure(
         system: what answers.
         protocol: `GRPC`, or a name of its encodings.
         images: what is asked.
-        options: how long.
         connections: requests in flight.
+        seconds: how long.
+        warm_up_seconds: of the same before it.
 
     Raises:
         LoadFailed: a request was refused, or none was answered.
@@ -102,15 +114,15 @@ def measure(
         def run(seconds: int) -> Loop:
             return http_loop(system.address, requests, connections=connections, seconds=seconds)
 
-    if options.warm_up_seconds:
-        run(options.warm_up_seconds)
+    if warm_up_seconds:
+        run(warm_up_seconds)
     for _ in range(TRIES):
         meter = Meter(system.pids)
-        loop = run(options.seconds)
+        loop = run(seconds)
         if loop.requests:
             break
     else:
-        raise LoadFailed(f"{system.title} answered nothing within {options.seconds} s ({protocol})")
+        raise LoadFailed(f"{system.title} answered nothing within {seconds} s ({protocol})")
     measured = Measured(loop, meter.microseconds(loop.requests))
     cpu = ", ".join(f"{name} {us:.0f} us" for name, us in measured.cpu_us.items())
     rate = f"{measured.per_second:.0f}/s"

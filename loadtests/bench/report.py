@@ -92,13 +92,18 @@ def _added_cell(cell: Mapping[str, float] | None, *, is_direct: bool) -> str:
     if cell is None:
         return NONE
     text = f"{cell['p50_ms']:.2f} / {cell['p99_ms']:.2f}"
-    return text if is_direct else f"{text} (+{cell['added_p50_ms']:.2f} / +{cell['added_p99_ms']:.2f})"
+    return text if is_direct else f"{text} ({cell['added_p50_ms']:+.2f} / {cell['added_p99_ms']:+.2f})"
 
 
 def cost(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """CPU a request by protocol and by where the answer is from, and the throughput."""
     lines = [
-        _row(("CPU us a request; req/s", *(f"{name}: CPU | {name}: req/s" for name in PROTOCOLS))),
+        _row(
+            (
+                "CPU us a request; req/s (of Triton's called directly)",
+                *(f"{name}: CPU | {name}: req/s" for name in PROTOCOLS),
+            )
+        ),
         "|---" * (2 * len(PROTOCOLS) + 1) + "|",
     ]
     for name, row in rows.items():
@@ -109,7 +114,7 @@ def cost(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             text = f"{middle} ({low}-{high})"
             if name != BARE:
                 text += f", {cell['to_bare']:.1f}x"
-            cells += [text, f"{cell['per_second']:,}"]
+            cells += [text, f"{cell['per_second']:,} ({cell['per_second_to_direct']:.2f}x)"]
         lines.append(_row((name, *cells)))
     return "\n".join(lines)
 

@@ -42,9 +42,9 @@ def test_a_gateway_and_its_engine_are_compared(gateway: System, triton: Engine) 
 
 def test_a_call_over_grpc_is_answered_and_a_refused_one_is_a_failure(gateway: System) -> None:
     images = list(distinct_images(20))
-    assert measure(gateway, GRPC, images, TINY, connections=8).loop.requests > 8
+    assert measure(gateway, GRPC, images, connections=8, **TINY.lengths).loop.requests > 8
     with pytest.raises(LoadFailed, match="without a message"):
-        measure(replace(gateway, metadata=()), GRPC, images, TINY, connections=8)  # without its key
+        measure(replace(gateway, metadata=()), GRPC, images, connections=8, **TINY.lengths)  # without its key
     assert grpc_loop(
         gateway.grpc,
         [grpc_message(image) for image in images],

@@ -15,6 +15,7 @@ from loadtests.bench.report import page
 from loadtests.bench.server_scenario import largest_rate
 from loadtests.bench.systems import running_peer
 from services.launch import LaunchError
+from tests.serving import ROOT
 
 
 class FakeServer:
@@ -123,5 +124,5 @@ def test_a_peer_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_the_page_shows_the_results_that_stand_beside_it() -> None:
-    results = json.loads((systems.ROOT / "docs" / "performance" / "results.json").read_text())
-    assert page(results) in (systems.ROOT / "docs" / "performance.md").read_text()
+    results = json.loads((ROOT / "docs" / "performance" / "results.json").read_text())
+    assert page(results) in (ROOT / "docs" / "performance.md").read_text()
