@@ -4,7 +4,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,17 @@ from loadtests.bench.larger_models import THROUGH_EMBEDDED, THROUGH_TRITON, meas
 from loadtests.bench.measure import QUICK, Options, say
 from loadtests.bench.peer_settings import PEERS
 from loadtests.bench.report import write
-from loadtests.bench.systems import WrongAnswer, running_inferway, running_peer, running_proxy, triton_system
+from loadtests.bench.systems import (
+    System,
+    WrongAnswer,
+    running_inferway,
+    running_peer,
+    running_proxy,
+    triton_system,
+)
 from loadtests.conditions import conditions
 from services.launch import LaunchError
-from tests.serving import EMBEDDED, running_triton
+from tests.serving import EMBEDDED, Engine, running_triton
 
 TRITON, HAPROXY = "triton", "haproxy"
 TITLES = {TRITON: "Triton", HAPROXY: "HAProxy", **{name: peer.title for name, peer in PEERS.items()}}
@@ -83,41 +91,44 @@ def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "options": asdict(how),
         "not_measured": left_out(options.peers, options.parts),
     }
-    with running_triton(folder / "triton") as triton:
-        behind = partial(
-            running_inferway,
-            endpoint=triton.endpoint,
+    with (
+        running_triton(folder / "triton") as triton,
+        running_inferway(
+            folder / "behind",
+            triton.endpoint,
             title=THROUGH_TRITON,
             pids={"Triton": triton.running.pid},
-        )
+        ) as ours,
+    ):
         if "cost" in options.parts:
             results["cost"] = measure_cost(folder / "cost", triton, how)
         if "added" in options.parts:
-            with (
-                behind(folder / "added") as gateway,
-                running_proxy(triton, folder / "added-haproxy") as proxy,
-            ):
-                through = {"Inferway": gateway, "HAProxy": proxy}
+            with running_proxy(triton, folder / "added") as proxy:
+                through = {"Inferway": ours, "HAProxy": proxy}
                 results["added"] = measure_added(triton_system(triton), through, how)
         if "peers" in options.parts:
-            with behind(folder / "behind") as gateway:
-                results["systems"] = [compare(gateway, how)]
-            if TRITON in options.peers:
-                results["systems"].append(compare(triton_system(triton), how))
-            if HAPROXY in options.peers:
-                with running_proxy(triton, folder / "haproxy") as proxy:
-                    results["systems"].append(compare(proxy, how))
-    if "peers" in options.parts:
-        with running_inferway(folder / "embedded", EMBEDDED, title=THROUGH_EMBEDDED, pids={}) as gateway:
-            results["systems"].append(compare(gateway, how))
-        for name in PEERS:
-            if name in options.peers:
-                say(f"==> {PEERS[name].title}")
-                with running_peer(name, folder / name) as peer:
-                    results["systems"].append(compare(peer, how))
+            results["systems"] = [compare(ours, how)]
+            for name, running in _others(triton, options.peers):
+                say(f"==> {name}")
+                with running(folder / name) as system:
+                    results["systems"].append(compare(system, how, ours))
     if "larger" in options.parts:
         results["larger"] = measure_larger(folder / "larger", how)
     return results
+
+
+def _others(
+    triton: Engine, peers: Collection[str]
+) -> Iterator[tuple[str, Callable[[Path], AbstractContextManager[System]]]]:
+    """What is compared with ours: its name, and what starts it with a folder."""
+    yield "embedded", partial(running_inferway, endpoint=EMBEDDED, title=THROUGH_EMBEDDED, pids={})
+    if TRITON in peers:
+        yield TRITON, lambda _: nullcontext(triton_system(triton))
+    if HAPROXY in peers:
+        yield HAPROXY, partial(running_proxy, triton)
+    for name in PEERS:
+        if name in peers:
+            yield name, partial(running_peer, name)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Each system alone on the machine: throughput, CPU, and the largest rate with p99 inside the bound."""
+"""Each system by itself: throughput, CPU, and the largest rate with p99 inside the bound."""
 
 from typing import Any
 
 import uvloop
 
 from loadtests.bench.http_client import Arrived, open_loop
-from loadtests.bench.measure import Measured, Options, measure, median, say
+from loadtests.bench.measure import Measured, Options, measure, median, ratio, say
 from loadtests.bench.server_scenario import largest_rate
 from loadtests.bench.sources import JSON
 from loadtests.bench.systems import System, check
@@ -18,8 +18,13 @@ HEADROOM = 1.2
 """The search begins below the best throughput times this."""
 
 
-def compare(system: System, options: Options) -> dict[str, Any]:
+def compare(system: System, options: Options, reference: System | None = None) -> dict[str, Any]:
     """All figures of one system, for the page's JSON.
+
+    Args:
+        system: what is measured.
+        options: how long and how often.
+        reference: ours, asked in turn with it; None: the system is ours.
 
     Raises:
         WrongAnswer: it answers something else than the model; nothing is measured then.
@@ -27,22 +32,25 @@ def compare(system: System, options: Options) -> dict[str, Any]:
     """
     check(system, options.checked)
     images = list(distinct_images(options.images, seed=2))
-    closed = {
-        encoding: median(
-            [
-                measure(system, encoding, images, connections=IN_FLIGHT, **options.lengths)
-                for _ in range(options.rounds)
-            ]
-        )
-        for encoding in system.encodings
-    }
-    many = measure(system, JSON, images, connections=MANY, **options.lengths)
-    best = max(closed[JSON], many, key=lambda one: one.per_second)
+
+    def load(asked: System, encoding: str, connections: int = IN_FLIGHT) -> Measured:
+        return measure(asked, encoding, images, connections=connections, **options.lengths)
+
+    ours: list[Measured] = []
+    closed: dict[str, list[Measured]] = {encoding: [] for encoding in system.encodings}
+    for _ in range(options.rounds):
+        if reference:
+            ours.append(load(reference, JSON))
+        for encoding, rounds in closed.items():
+            rounds.append(load(system, encoding))
+    some, many = median(closed[JSON]), load(system, JSON, MANY)
+    best = max(some, many, key=lambda one: one.per_second)
     return {
         "title": system.title,
         "version": system.version,
         "settings": system.settings,
-        "closed": {encoding: one.as_json() for encoding, one in closed.items()},
+        "closed": {encoding: median(rounds).as_json() for encoding, rounds in closed.items()},
+        "ours_to_it": round(ratio(ours, closed[JSON]), 2) if reference else 1.0,
         "offline": {"per_second": round(best.per_second), "in_flight": MANY if best is many else IN_FLIGHT},
         "server": _server(system, system.encodings[JSON].requests(images), best, options),
     }

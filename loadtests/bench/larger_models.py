@@ -92,10 +92,11 @@ def measure_larger(folder: Path, options: Options) -> dict[str, Any]:
         "pools": [{"model": name, "endpoints": ["engine"]} for name in names],
     }
     with ExitStack() as stack:
-        triton = stack.enter_context(running_triton(folder / "triton", names))
+        triton = stack.enter_context(running_triton(folder / "engine", names))
         systems = {"Triton": triton_system(triton)}
         for title, endpoint in {THROUGH_TRITON: triton.endpoint, THROUGH_EMBEDDED: EMBEDDED}.items():
-            gateway = running_inferway(folder / title[-8:], endpoint, title=title, pids={}, more=more)
+            home = folder / str(endpoint["backend"])
+            gateway = running_inferway(home, endpoint, title=title, pids={}, more=more)
             systems[title] = stack.enter_context(gateway)
         return {model.title: _measure(folder, model, systems, options) for model in MODELS}
 

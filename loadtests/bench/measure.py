@@ -37,8 +37,8 @@ class Options:
     warm_up_seconds: int = 1
     rounds: int = 3
     images: int = 1000
-    open_seconds: float = 4.0
-    steps: int = 6
+    open_seconds: float = 3.0
+    steps: int = 5
     tries: int = 2
     checked: int = 50
 

@@ -1,9 +1,11 @@
 """The systems that are compared: what runs, how it is asked, and that it answers what the model answers."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -138,12 +140,15 @@ def _version(environment: str, package: str) -> str:
 
 def triton_system(triton: Engine) -> System:
     """Triton, asked directly."""
+    address = triton.running.launch.addresses["http"]
+    with urllib.request.urlopen(f"http://{address}/v2", timeout=5) as reply:
+        version = json.load(reply)["version"]
     return System(
         "Triton",
-        triton.running.launch.addresses["http"],
+        address,
         OIP,
         {"Triton": triton.running.pid},
-        "2.51 (nvidia-pytriton 0.7.0)",
+        version,
         "python backend with ONNX Runtime, one instance, `dynamic_batching` without delay",
         triton.running.launch.addresses["grpc"],
     )
