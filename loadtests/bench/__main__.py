@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.bench.added_latency import measure_added
+from loadtests.bench.answers import WrongAnswer
 from loadtests.bench.closed_loop import LoadFailed
 from loadtests.bench.comparison import compare
 from loadtests.bench.cost import measure_cost
@@ -21,7 +22,6 @@ from loadtests.bench.peer_settings import PEERS
 from loadtests.bench.report import write
 from loadtests.bench.systems import (
     System,
-    WrongAnswer,
     running_inferway,
     running_peer,
     running_proxy,

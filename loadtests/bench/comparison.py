@@ -4,11 +4,12 @@ from typing import Any
 
 import uvloop
 
+from loadtests.bench.answers import check
 from loadtests.bench.http_client import Arrived, open_loop
 from loadtests.bench.measure import Measured, Options, measure, median, ratio, say
 from loadtests.bench.server_scenario import largest_rate
 from loadtests.bench.sources import JSON
-from loadtests.bench.systems import System, check
+from loadtests.bench.systems import System
 from tests.load import distinct_images
 
 IN_FLIGHT, MANY = 32, 128

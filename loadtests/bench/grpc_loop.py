@@ -26,6 +26,8 @@ WINDOW_BYTES = 65_535
 """What a side may send at first, over a connection and a stream; the other gives back what it has read."""
 MAX_MESSAGE_BYTES = 16_384 - 5
 """With gRPC's prefix it fits a frame, and a stream's first window."""
+ANSWER_BYTES = 40
+"""Which an answer has at least: ten probabilities. One without a message is a failure."""
 HUGE_WINDOW = (1 << 30).to_bytes(4, "big")
 DRAIN_SECONDS = 10.0
 
@@ -51,16 +53,12 @@ class _Connection(asyncio.Protocol):
         calls: headers and message of each call, as frames without the stream's number.
         in_flight: how many at once.
         until: no call begins after this, by the monotonic clock.
-        answer_bytes: a reply has at least so many.
     """
 
-    def __init__(
-        self, calls: Iterator[tuple[bytes, bytes]], in_flight: int, until: float, answer_bytes: int
-    ) -> None:
+    def __init__(self, calls: Iterator[tuple[bytes, bytes]], in_flight: int, until: float) -> None:
         self._calls = calls
         self._in_flight = in_flight
         self._until = until
-        self._answer_bytes = answer_bytes
         self._streams = itertools.count(1, 2)
         self._open: dict[int, float] = {}
         self._received: dict[int, int] = {}
@@ -110,7 +108,7 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self, stream: int) -> None:
         self.seconds.append(time.monotonic() - self._open.pop(stream))
-        if self._received.pop(stream, 0) < self._answer_bytes:
+        if self._received.pop(stream, 0) < ANSWER_BYTES:
             self._fail("a call was answered without a message: it failed")
         self._waiting += 1
 
@@ -152,7 +150,6 @@ def grpc_loop(
     in_flight: int,
     seconds: float,
     metadata: Sequence[tuple[str, str]] = (),
-    answer_bytes: int = 40,
 ) -> Loop:
     """Call ModelInfer with serialised messages in turn, again and again.
 
@@ -163,7 +160,6 @@ def grpc_loop(
         in_flight: calls at once, over all of them; a multiple of `connections`.
         seconds: how long, above 0.
         metadata: of each call; names in lower case.
-        answer_bytes: what an answer has at least.
 
     Raises:
         LoadFailed: a call failed.
@@ -188,7 +184,7 @@ def grpc_loop(
         opened = [
             (
                 await loop.create_connection(
-                    lambda: _Connection(calls, in_flight // connections, began + seconds, answer_bytes),
+                    lambda: _Connection(calls, in_flight // connections, began + seconds),
                     host,
                     int(port),
                 )

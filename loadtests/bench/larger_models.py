@@ -15,11 +15,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from loadtests.bench.answers import check_one
 from loadtests.bench.closed_loop import http_loop
 from loadtests.bench.http_client import ask_each
 from loadtests.bench.measure import Options, say
 from loadtests.bench.sources import BINARY, OIP_BINARY
-from loadtests.bench.systems import TOLERANCE, System, WrongAnswer, running_inferway, triton_system
+from loadtests.bench.systems import System, running_inferway, triton_system
 from tests.load import binary_oip_request
 from tests.serving import BUILT, EMBEDDED, ROOT, running_triton
 
@@ -145,9 +146,7 @@ def _check(system: System, model: Model, rows: NDArray[Any], requests: list[byte
     replies = asyncio.run(ask_each(system.address, requests[:CHECKED]))
     for row, (headers, body) in zip(rows, replies, strict=False):
         expected = session.run(None, {model.input_name: row[None]})[0].ravel()
-        answer = OIP_BINARY.answer(headers, body)
-        if answer.shape != expected.shape or not np.abs(answer - expected).max() <= TOLERANCE:
-            raise WrongAnswer(f"{system.title}, {model.title}: {answer} in place of {expected}")
+        check_one(f"{system.title}, {model.title}", OIP_BINARY.answer(headers, body), expected)
 
 
 def _alone(model: Model, inputs: Path, threads: int, seconds: int) -> float:

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from loadtests.bench.answers import check
 from loadtests.bench.closed_loop import LoadFailed, http_loop
 from loadtests.bench.comparison import compare
 from loadtests.bench.grpc_loop import grpc_loop
 from loadtests.bench.measure import Options, measure
 from loadtests.bench.sources import BINARY, GRPC, JSON, grpc_message
-from loadtests.bench.systems import System, check, running_inferway, triton_system
+from loadtests.bench.systems import System, running_inferway, triton_system
 from tests.load import distinct_images
 from tests.serving import Engine
 

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from loadtests.bench import http_client
+from loadtests.bench.answers import WrongAnswer, check
 from loadtests.bench.http_client import open_loop
 from loadtests.bench.sources import JSON, OIP_JSON
-from loadtests.bench.systems import System, WrongAnswer, check
+from loadtests.bench.systems import System
 from tests.load import distinct_images, reference
 
 Answers = NDArray[np.float32]
