@@ -1,6 +1,7 @@
 """`make bench`: measures every part and writes docs/performance/results.json and docs/performance.md."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -42,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; 1 when anything could not be measured, with one line that names it."""
     options = _parsed(arguments)
     began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="bench"))  # stays, with its logs, when a system fails
     try:
-        with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            results = measure_all(Path(folder), options)
+        results = measure_all(folder, options)
     except (LaunchError, LoadFailed, WrongAnswer) as error:
         say(f"the benchmark failed: {error}")
         return 1
+    shutil.rmtree(folder)
     results["seconds"] = round(time.monotonic() - began)
     text = write(results, is_kept=not options.no_write)
     sys.stdout.write(text)

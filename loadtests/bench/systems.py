@@ -24,6 +24,8 @@ from tests.serving import BUILT, MODEL, ROOT, VENVS, Engine, running_gateway
 
 ONNX = BUILT / "onnx" / MODEL / "1" / "model.onnx"
 OIP: Mapping[str, Encoding] = {JSON: OIP_JSON, BINARY: OIP_BINARY}
+START_SECONDS = 300.0
+"""Ray Serve starts a dozen processes: ten seconds on two free cores, minutes on busy ones."""
 CACHE_OFF: Mapping[str, Any] = {"memory_bytes": 0}
 
 
@@ -80,6 +82,7 @@ def running_peer(name: str, folder: Path) -> Iterator[System]:
             **peer.env,
         },
         cwd=folder,
+        timeout_seconds=START_SECONDS,
     )
     with Running(launch) as running:
         pids = {peer.title: running.pid}
