@@ -1,6 +1,7 @@
 """The benchmark: its search, what it takes for a failure, and that nothing is skipped in silence."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,8 +96,10 @@ def test_a_peer_without_an_environment_ends_the_run_with_its_name(
 
 
 def test_a_run_that_fails_says_why_and_writes_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def fail(*_: object) -> None:
         raise LaunchError("BentoML ended with 1")
 
@@ -104,6 +107,7 @@ def test_a_run_that_fails_says_why_and_writes_nothing(
     monkeypatch.setattr(command, "write", lambda *_, **__: pytest.fail("written"))
     assert command.main(["--quick"]) == 1
     assert "failed: BentoML ended with 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir())  # the log is kept
 
 
 def test_what_is_left_out_is_named_in_the_page() -> None:
