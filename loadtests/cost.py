@@ -53,8 +53,8 @@ def grpc_request(image: NDArray[np.float32]) -> bytes:
     return message.SerializeToString()
 
 
-async def send_http(address: str, requests: Sequence[bytes]) -> None:
-    """Whole HTTP requests over `CONNECTIONS` connections; each must be answered with 200."""
+async def send_http(address: str, requests: Sequence[bytes], connections: int = CONNECTIONS) -> None:
+    """Whole HTTP requests over so many connections; each must be answered with 200."""
     todo = iter(requests)
 
     async def work() -> None:
@@ -66,7 +66,7 @@ async def send_http(address: str, requests: Sequence[bytes]) -> None:
                 raise RuntimeError(f"{address} answered {status}: {body[:200]!r}")
         writer.close()
 
-    await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(work() for _ in range(connections)))
 
 
 async def send_grpc(address: str, requests: Sequence[bytes]) -> None:
