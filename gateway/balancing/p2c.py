@@ -41,21 +41,22 @@ def draw(endpoints: Sequence[Endpoint], excluded: frozenset[str], now: float, rn
         rng: draws them.
 
     Returns:
-        None when chance did not find it: too few are available, or perhaps none is well, which only a walk
-        can tell.
+        None when chance did not find two that are available, or none of the pool is well.
     """
     first: Endpoint | None = None
     for _ in range(MOST_DRAWS):
         endpoint = endpoints[int(rng.random() * len(endpoints))]
         if endpoint is first or endpoint.name in excluded or not endpoint.is_available(now):
             continue
-        if first is None:
-            first = endpoint
-        elif first.outlier.on_probation and endpoint.outlier.on_probation:
-            return None
-        else:
-            return _less_loaded(first, endpoint, now)
+        if first is not None:
+            is_any_well = _is_well(first) or _is_well(endpoint) or any(map(_is_well, endpoints))
+            return _less_loaded(first, endpoint, now) if is_any_well else None
+        first = endpoint
     return None
+
+
+def _is_well(endpoint: Endpoint) -> bool:
+    return endpoint.is_ready and not endpoint.is_draining and not endpoint.outlier.on_probation
 
 
 def _less_loaded(first: Endpoint, second: Endpoint, now: float) -> Endpoint:
