@@ -20,8 +20,8 @@ FAILURES_TO_LOSE = 2
 busy machine, and passive health sees a real failure sooner anyway."""
 
 MOST_CHECKS_PER_SECOND = 200.0
-"""Of all endpoints of all pools together: a few hundredths of a core. A hundred are asked twice a second each,
-and a thousand models at one server every five seconds; failures are seen by passive health before that."""
+"""Of all endpoints of all pools together: a few hundredths of a core. A hundred are asked twice a second
+each, and a thousand models at one server every five seconds. Passive health sees failures before that."""
 
 START_SECONDS = 3.0
 """How long `start` waits for the first answers: one endpoint that is slow to warm up must not keep the

@@ -3,8 +3,8 @@
 Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001. Two draws come
 close to the least loaded of all, without every gateway sending its next request to the same endpoint.
 
-Two are all that it looks at, so a pool of 64 need not be walked for each request: `draw` draws from all of its
-endpoints until it has two that are available, as Finagle's balancer does
+Two are all that it looks at, so a large pool need not be walked for each request: `draw` draws from all of
+its endpoints until it has two that are available, as Finagle's balancer does
 (https://twitter.github.io/finagle/guide/Clients.html#power-of-two-choices-p2c-least-loaded). Every pair of
 those that are available is then as likely as any other, which is what `pick` has among the candidates.
 """

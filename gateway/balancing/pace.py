@@ -1,4 +1,4 @@
-"""Pace: when each of many endpoints is asked again, so that asking costs no more for there being more. Pure."""
+"""Pace: when each of many endpoints is asked again, so that more of them cost no more. Pure."""
 
 
 class Pace:

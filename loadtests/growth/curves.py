@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loadtests.cost import cpu_seconds, send_http
+from loadtests.bench.processes import cpu_seconds
+from loadtests.growth.client import send_once
 from loadtests.growth.rig import FLOAT_BYTES, Model, Rig, models
 from tests.serving import StartedGateway
 
@@ -102,7 +103,7 @@ class Load:
         asked = itertools.islice(itertools.cycle(self.served), self.requests)
         requests = [model.request(0 if self.path == HIT else next(UNSENT)) for model in asked]
         before = cpu_seconds(self.gateway.running.pid)
-        asyncio.run(send_http(self.gateway.http, requests, self.connections))
+        asyncio.run(send_once(self.gateway.http, requests, self.connections))
         return (cpu_seconds(self.gateway.running.pid) - before) / len(requests) * 1e6
 
 

@@ -17,7 +17,9 @@ Result = Mapping[str, Any]
 
 def page_with(page: str, results: Mapping[str, Result]) -> str:
     """The page, with the tables of these results in place of those that it had."""
-    tables = "\n\n".join(f"{result['conditions']}.\n\n{table(name, result)}" for name, result in results.items())
+    tables = "\n\n".join(
+        f"{result['conditions']}.\n\n{table(name, result)}" for name, result in results.items()
+    )
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.partition(END)[2]}"
 
