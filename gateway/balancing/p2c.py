@@ -28,7 +28,8 @@ def pick(candidates: Sequence[Endpoint], now: float, rng: Random) -> Endpoint:
     """
     if len(candidates) == 1:
         return candidates[0]
-    return _less_loaded(*rng.sample(candidates, 2), now)
+    first, second = rng.sample(candidates, 2)
+    return _less_loaded(first, second, now)
 
 
 def draw(endpoints: Sequence[Endpoint], excluded: frozenset[str], now: float, rng: Random) -> Endpoint | None:

@@ -44,7 +44,8 @@ class AnswerCounts:
 
     def __init__(self, window_seconds: float) -> None:
         self._slot_seconds = window_seconds / SLOTS
-        self._parts: deque[list[int]] = deque(maxlen=SLOTS)  # slot, total, failed: plain, for each answer counts
+        # Each part: slot, total, failed. Plain numbers, since every answer is counted.
+        self._parts: deque[list[int]] = deque(maxlen=SLOTS)
 
     def observe(self, now: float, *, failed: bool) -> None:
         """An attempt ended at `now` (monotonic)."""

@@ -123,7 +123,7 @@ def compared(size: int, load: Load, first: Load, rounds: int, **other: Any) -> P
     )
 
 
-def at_rest(gateway: StartedGateway, seconds: float) -> dict[str, float | int]:
+def at_rest(gateway: StartedGateway, seconds: float) -> dict[str, Any]:
     """What a gateway costs that nobody asks anything, and what its metrics do."""
     pid = gateway.running.pid
     before = cpu_seconds(pid)
@@ -143,8 +143,9 @@ def by_endpoints(rig: Rig, plan: Plan) -> Iterator[Point]:
     with rig.gateway(served, endpoints=plan.endpoints[0]) as first:
         for count in plan.endpoints:
             with rig.gateway(served, endpoints=count) as gateway:
-                loads = (Load(each, MISS, served, plan.requests) for each in (gateway, first))
-                yield compared(count, *loads, plan.rounds, **at_rest(gateway, plan.idle_seconds))
+                many = Load(gateway, MISS, served, plan.requests)
+                few = Load(first, MISS, served, plan.requests)
+                yield compared(count, many, few, plan.rounds, **at_rest(gateway, plan.idle_seconds))
 
 
 def by_models(rig: Rig, plan: Plan) -> Iterator[Point]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import yaml
 
 from loadtests import paced_engine
 from services.launch import Running
+from tests.load import binary_oip_request
 from tests.serving import ROOT, StartedGateway, running_gateway
 
 FLOAT_BYTES = 4
@@ -45,20 +45,10 @@ class Model:
         }
 
     def request(self, number: int) -> bytes:
-        """A whole HTTP request, binary OIP REST; one of another number has other values."""
+        """A whole HTTP request for one item; one of another number has other values."""
         values = np.full(self.values, 0.5, np.float32)
         values[0] = number
-        data = values.tobytes()
-        binary = {"binary_data_size": len(data)}
-        tensor = {"name": "values", "datatype": "FP32", "shape": [1, self.values], "parameters": binary}
-        header = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
-        lines = (
-            f"POST /v2/models/{self.name}/infer HTTP/1.1",
-            "host: gateway",
-            f"inference-header-content-length: {len(header)}",
-            f"content-length: {len(header) + len(data)}",
-        )
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + header + data
+        return binary_oip_request(self.name, "values", "FP32", values[None])
 
 
 def models(count: int, values: int = 256) -> list[Model]:

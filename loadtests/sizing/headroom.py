@@ -24,7 +24,7 @@ def measure_headroom(folder: Path, triton: Engine, seconds: int) -> dict[str, An
         triton: fills the cache.
         seconds: of each rate.
     """
-    images = distinct_images(IMAGES)
+    images = list(distinct_images(IMAGES))
     with running_inferway(
         folder / "headroom", triton.endpoint, title="headroom", pids={}, cache={}
     ) as system:

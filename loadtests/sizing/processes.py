@@ -28,7 +28,7 @@ def measure_processes(folder: Path, triton: Engine, rounds: int, seconds: int) -
         rounds: of each, in turn.
         seconds: a round; a second before it, which does not count, lets every process fill its own cache.
     """
-    images = distinct_images(IMAGES)
+    images = list(distinct_images(IMAGES))
     results: dict[str, Any] = {}
     for path, cache in PATHS.items():
         with ExitStack() as stack:

@@ -42,13 +42,13 @@ def test_each_is_drawn_as_often_as_it_is_picked_among_all_candidates() -> None:
 
 def test_however_large_a_pool_few_of_its_endpoints_are_looked_at() -> None:
     class Looked(list[Endpoint]):
-        count = 0
+        looks = 0
 
         def __getitem__(self, place: SupportsIndex | slice) -> Endpoint:  # type: ignore[override]
-            Looked.count += 1
+            Looked.looks += 1
             return super().__getitem__(place)  # type: ignore[return-value]
 
     pool = Looked(a_pool(["well"] * 1000)[0])
     rng = Random(7)  # noqa: S311
     assert all(draw(pool, NOBODY, NOW, rng) for _ in range(100))
-    assert Looked.count < 210
+    assert Looked.looks < 210
