@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.measure import Measured, fill, measure
+from loadtests.bench.closed_loop import http_loop
+from loadtests.bench.measure import Measured, measure
 from loadtests.bench.sources import BINARY
 from loadtests.bench.systems import running_inferway
 from tests.load import distinct_images
@@ -26,7 +27,7 @@ def measure_processes(folder: Path, triton: Engine, rounds: int, seconds: int) -
         folder: for configurations and logs.
         triton: the engine behind all of them.
         rounds: of each, in turn.
-        seconds: a round; a second before it, which does not count, lets every process fill its own cache.
+        seconds: a round; as long is spent before the first one on filling the caches.
     """
     images = list(distinct_images(IMAGES))
     results: dict[str, Any] = {}
@@ -45,8 +46,11 @@ def measure_processes(folder: Path, triton: Engine, rounds: int, seconds: int) -
                 )
                 for count in COUNTS
             ]
-            for system in systems:
-                fill(system, images)
+            for (
+                system
+            ) in systems:  # each process has a cache of its own, so once over one connection is not enough
+                requests = system.encodings[BINARY].requests(images)
+                http_loop(system.address, requests, connections=CONNECTIONS, seconds=seconds)
             found: list[list[Measured]] = [[] for _ in COUNTS]
             for _ in range(rounds):
                 for ours, system in zip(found, systems, strict=True):

@@ -134,7 +134,7 @@ def _examples(measured: Measured) -> str:
             )
         )
     head = (
-        "model", "requests a second", "from the cache", "p99 ms", "gateways",
+        "model", "requests a second", "from the cache", "p99 ms", "gateways of one core",
         "engine's CPU ms an inference", "share", "engine replicas of one core",
     )  # fmt: skip
     return _table(head, rows)
