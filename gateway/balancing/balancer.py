@@ -67,6 +67,7 @@ class Balancer:
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._series = EndpointSeries(pool, metrics, clock)
         self._pick = policy
+        # Other policies compare all endpoints, and a ratio above 0 counts them.
         self._draws = policy is p2c.pick and not panic_ratio
         self._panic_ratio = panic_ratio
         self._passive_health = passive_health
@@ -144,13 +145,12 @@ class Balancer:
         return await self._attempt(endpoint, request, now, is_hedge=is_hedge)
 
     def _chosen(self, request: InferRequest, now: float) -> Endpoint:
-        """By the policy; p2c mostly finds one without a walk over the pool (Unavailable)."""
+        """The endpoint for a request, by the policy (Unavailable)."""
         excluded = request.excluded
-        drawn = None
         if self._draws and len(self.endpoints) > 1:
             drawn = p2c.draw(self.endpoints, excluded, now, self._rng)
-        if drawn is not None:
-            return drawn
+            if drawn is not None:
+                return drawn
         left = self._candidates(excluded, now)
         if not left:
             raise self._unavailable(request)

@@ -4,9 +4,9 @@ Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 close to the least loaded of all, without every gateway sending its next request to the same endpoint.
 
 Two are all that it looks at, so a large pool need not be walked for each request: `draw` draws from all of
-its endpoints until it has two that are available, as Finagle's balancer does
-(https://twitter.github.io/finagle/guide/Clients.html#power-of-two-choices-p2c-least-loaded). Every pair of
-those that are available is then as likely as any other, which is what `pick` has among the candidates.
+its endpoints until it has two that are available, and gives up after some (Finagle's `P2CBalancer` has
+`maxEffort` for that). Every pair of those that are available is then as likely as any other, as it is when
+`pick` samples the candidates.
 """
 
 from collections.abc import Sequence
