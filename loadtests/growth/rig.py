@@ -33,11 +33,15 @@ class Model:
     values: int
 
     def contract(self) -> dict[str, Any]:
-        """What its `model.yaml` says; it has no example, so that nothing is warmed up."""
+        """What its `model.yaml` says.
+
+        It has no example, so that nothing is warmed up. A batch is of one: how many requests are joined
+        depends on how many endpoints are idle, and would be measured in place of what an endpoint costs.
+        """
         variant = {"checkpoint": "none", "sha256": "0" * 64}
         return {
             "name": self.name,
-            "max_batch_size": 64,
+            "max_batch_size": 1,
             "inputs": [{"name": "values", "datatype": "FP32", "shape": [self.values]}],
             "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2]}],
             "default_version": "1",
