@@ -15,6 +15,8 @@ from tests.serving import StartedGateway
 
 HIT, MISS = "hit", "miss"
 IN_FLIGHT = 32
+LARGE_IN_FLIGHT = 8
+"""Of payloads: 32 of the largest would be more than the gateway's limits on what waits."""
 UNSENT = itertools.count(1)
 """Numbers of requests that no gateway was sent before; hits have 0."""
 
@@ -175,8 +177,8 @@ def by_payload(rig: Rig, plan: Plan) -> Iterator[Point]:
         for size, path in itertools.product(plan.payload_bytes, (HIT, MISS)):
             # A round of 4 MB each would be gigabytes, and takes no longer for having fewer requests.
             count = max(20, min(plan.requests, (256 << 20) // size))
-            load = Load(gateway, path, [served[size]], count)
-            reference = Load(gateway, path, [served[first]], plan.requests)
+            load = Load(gateway, path, [served[size]], count, LARGE_IN_FLIGHT)
+            reference = Load(gateway, path, [served[first]], plan.requests, LARGE_IN_FLIGHT)
             yield compared(size, load, reference, plan.rounds)
 
 

@@ -19,6 +19,9 @@ FLOAT_BYTES = 4
 CACHE_BYTES = 1 << 30
 """More than one round of the largest requests has."""
 
+PATIENT_SECONDS = 60.0
+"""No limit on time is reached: on a machine that is busy with other things answers are slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -42,6 +45,7 @@ class Model:
         return {
             "name": self.name,
             "max_batch_size": 1,
+            "timeout_seconds": PATIENT_SECONDS,
             "inputs": [{"name": "values", "datatype": "FP32", "shape": [self.values]}],
             "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2]}],
             "default_version": "1",
@@ -90,6 +94,8 @@ class Rig:
             },
             "pools": [{"model": model.name, "endpoints": names} for model in served],
             "cache": {"memory_bytes": CACHE_BYTES},
+            "admission": {"latency_goal_seconds": PATIENT_SECONDS},
+            "balancing": {"attempt_timeout_seconds": PATIENT_SECONDS},
         }
         with running_gateway(folder, settings) as gateway:
             yield gateway
