@@ -19,9 +19,10 @@ FAILURES_TO_LOSE = 2
 """An endpoint that was ready is lost after so many refusals in a row: one may be a reply that came late on a
 busy machine, and passive health sees a real failure sooner anyway."""
 
-MOST_CHECKS_PER_SECOND = 200.0
-"""Of all endpoints of all pools together: a few hundredths of a core. A hundred are asked twice a second
-each, and a thousand models at one server every five seconds. Passive health sees failures before that."""
+MOST_CHECKS_PER_SECOND = 50.0
+"""Of all endpoints of all pools together, which is some hundredths of a core (docs/growth.md): 25 are asked
+twice a second each, and a thousand models at one server every 20 seconds. Passive health sees failures
+before that. Those that are not ready have as many of their own, so that a few of them are not kept back."""
 
 START_SECONDS = 3.0
 """How long `start` waits for the first answers: one endpoint that is slow to warm up must not keep the
@@ -34,7 +35,8 @@ class HealthCheck:
     Args:
         interval_seconds: between two questions to one endpoint; longer where there are very many, but not for
             one that has just failed.
-        most_per_second: questions to endpoints of which there is no news.
+        most_per_second: questions to those that are ready and of which there is no news; as many, too, to
+            those that are not ready.
         timeout_seconds: how long an endpoint may take to answer one.
         warm_up: what an endpoint that says ready must do before it takes traffic, and what one that has
             failed must do to stay ready.
@@ -51,7 +53,7 @@ class HealthCheck:
         heal: Heal | None = None,
     ) -> None:
         self._interval_seconds = interval_seconds
-        self._pace = Pace(interval_seconds, most_per_second)
+        self._paces = {is_ready: Pace(interval_seconds, most_per_second) for is_ready in (True, False)}
         self._timeout_seconds = timeout_seconds
         self._warm_up = warm_up
         self._heal = heal
@@ -95,9 +97,13 @@ class HealthCheck:
             elif is_ready or refusals >= FAILURES_TO_LOSE:
                 self._set(pool, endpoint, is_ready=is_ready)
             answered.set()
-            in_doubt = endpoint.is_ready and (refusals or endpoint.outlier.is_suspect)
-            now = asyncio.get_running_loop().time()
-            await asyncio.sleep(self._interval_seconds if in_doubt else self._pace.pause(now))
+            await asyncio.sleep(self._pause(endpoint, refusals))
+
+    def _pause(self, endpoint: Endpoint, refusals: int) -> float:
+        """How long until an endpoint that has refused so often in a row is asked again, in seconds."""
+        if endpoint.is_ready and (refusals or endpoint.outlier.is_suspect):
+            return self._interval_seconds
+        return self._paces[endpoint.is_ready].pause(asyncio.get_running_loop().time())
 
     async def _answer(self, pool: PoolKey, endpoint: Endpoint) -> bool:
         try:

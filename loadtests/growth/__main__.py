@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.conditions import conditions
-from loadtests.growth.curves import CURVES, IN_FLIGHT, QUICK, Plan, measured
+from loadtests.growth.curves import CURVES, QUICK, Plan, measured
 from loadtests.growth.report import page_with
 from loadtests.growth.rig import rig
 from tests.serving import ROOT
@@ -58,7 +58,7 @@ def _said(curve: str, points: Iterator[dict[str, Any]]) -> Iterator[dict[str, An
 
 def _conditions(plan: Plan) -> str:
     where = conditions(("grpcio", "uvicorn", "orjson"))
-    return f"{where}; {plan.rounds} rounds of {plan.requests} requests, {IN_FLIGHT} in flight"
+    return f"{where}; {plan.rounds} rounds of {plan.requests} requests"
 
 
 if __name__ == "__main__":

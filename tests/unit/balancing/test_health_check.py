@@ -142,6 +142,14 @@ async def test_of_very_many_one_in_doubt_is_asked_at_once_and_the_others_in_thei
     await check.stop()
 
 
+async def test_one_that_is_not_ready_does_not_wait_behind_the_many_that_are() -> None:
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, most_per_second=0.001)
+    backends = [*(Told(YES) for _ in range(20)), Told(NO)]
+    await check.start([(POOL, [Endpoint(str(at), "fake", each) for at, each in enumerate(backends)])])
+    await backends[-1].asked_again(0)
+    await check.stop()
+
+
 async def test_after_stop_nobody_is_asked() -> None:
     check = HealthCheck(interval_seconds=0, timeout_seconds=1.0)
     backend = Told(YES)
