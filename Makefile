@@ -92,6 +92,14 @@ bench: packages packages-bench env-dev env-triton $(BENCH_ENVIRONMENTS) models #
 	@$(DEV)/python -m loadtests.bench $(if $(filter quick,$(BENCH)),--quick) --peers '$(BENCH_PEERS)'
 	@$(FACTORY)/python -m loadtests.bench.plots
 
+.PHONY: growth sizing
+growth: env-dev env-models ## Measure the gateway's CPU time by endpoints, models, payload, connections into docs/growth.md; ARGS: which
+	@$(DEV)/python -m loadtests.growth $(ARGS)
+	@$(FACTORY)/python -m loadtests.growth.plots
+
+sizing: packages env-dev env-triton models ## Measure what replicas are computed from, into docs/sizing.md and the autoscalers of deploy/k8s
+	@$(DEV)/python -m loadtests.sizing $(ARGS)
+
 simulate: env-dev env-models ## Simulate a large fleet of gateways into docs/simulation.md, some minutes; ARGS=--quick: a small one
 	@$(DEV)/python -m loadtests.simulator $(ARGS)
 	@$(FACTORY)/python -m loadtests.simulator.plots

@@ -11,7 +11,7 @@ from gateway.backends.repository import check_built
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
-from gateway.balancing.health_check import HealthCheck
+from gateway.balancing.health_check import MOST_CHECKS_PER_SECOND, HealthCheck
 from gateway.balancing.membership import Membership
 from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
@@ -207,6 +207,7 @@ def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics) -> Hea
     return HealthCheck(
         interval_seconds=balancing.ready_interval_seconds,
         timeout_seconds=balancing.ready_timeout_seconds,
+        most_per_second=MOST_CHECKS_PER_SECOND,
         warm_up=WarmUp(
             examples,
             timeout_seconds=balancing.warm_up_timeout_seconds,

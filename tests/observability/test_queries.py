@@ -145,7 +145,7 @@ def test_no_metric_of_the_gateway_is_forgotten(prometheus: Api) -> None:
     names = prometheus.get("/api/v1/label/__name__/values")["data"]
     drawn = " ".join(query.expr for _, query in PANELS) + str(RULES)
     ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names if name.startswith("gateway_")}
-    assert {name for name in ours if not name.endswith("_created") and name not in drawn} == set()
+    assert {name for name in ours if name not in drawn} == set()
 
 
 def test_the_folder_of_the_rules_is_the_one_that_containers_mount() -> None:
