@@ -83,7 +83,9 @@ def _worker_port() -> int:
 
 
 @contextmanager
-def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterator[Engine]:
+def running_torchserve(
+    folder: Path, models: Sequence[str] = (MODEL,), *, built: Path = BUILT
+) -> Iterator[Engine]:
     """The real TorchServe with what `make models` built; `models` are names of its own."""
     ports = torchserve.Ports(
         grpc=free_port(),
@@ -94,7 +96,7 @@ def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterat
         worker=_worker_port(),
     )
     launch = torchserve.launch(
-        store=BUILT / "torchserve", models=models, run_dir=folder, venv=VENVS / "torchserve", ports=ports
+        store=built / "torchserve", models=models, run_dir=folder, venv=VENVS / "torchserve", ports=ports
     )
     with Running(launch) as running:
         address, management = f"127.0.0.1:{ports.grpc}", f"127.0.0.1:{ports.management_grpc}"
@@ -110,6 +112,7 @@ def running_triton(
     grpc_port: int = 0,
     host: str = "127.0.0.1",
     within: Sequence[str] = (),
+    built: Path = BUILT,
 ) -> Iterator[Engine]:
     """The real Triton with what `make models` built; `models` are names of its own.
 
@@ -117,7 +120,7 @@ def running_triton(
     """
     port = grpc_port or free_port()
     launch = triton.launch(
-        repository=BUILT / "triton",
+        repository=built / "triton",
         models=models,
         run_dir=folder,
         http_port=http_port or free_port(),
