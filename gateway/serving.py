@@ -44,6 +44,7 @@ class Serving:
         infer: the chain.
         rollouts: its canaries and labels.
         learned: what its stages know of the pools.
+        balancing: the settings that its endpoints were made by.
     """
 
     catalog: Catalog
@@ -51,9 +52,9 @@ class Serving:
     infer: Infer
     rollouts: Rollouts
     learned: Learned
+    balancing: BalancingSettings
     _metrics: Metrics
     _shadows: Sequence[tuple[Shadow, Balancer]]
-    _balancing: BalancingSettings
     _health: HealthCheck
     _memberships: Sequence[Membership]
     _clients: Mapping[str, tuple[Client, Use]]
@@ -112,9 +113,9 @@ class Serving:
         pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
         return [endpoint for pool in pools for endpoint in pool.endpoints]
 
-    def known_endpoints(self, key: PoolKey, balancing: BalancingSettings) -> Sequence[Endpoint]:
-        """The endpoints of a pool, if they were made by these settings."""
-        return self.pools[key].endpoints if key in self.pools and balancing == self._balancing else ()
+    def known_endpoints(self, key: PoolKey) -> Sequence[Endpoint]:
+        """The endpoints of a pool; none where there is no such pool."""
+        return self.pools[key].endpoints if key in self.pools else ()
 
     def is_ready(self, model: str, version: str) -> bool:
         """Whether the default variant of a model's version has an endpoint that takes traffic."""
@@ -152,7 +153,8 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
             {name: clients[name][0] for name in names if name in clients},
             settings,
             lasting.metrics,
-            before.known_endpoints(key, balancing) if before else (),
+            before.known_endpoints(key) if before else (),
+            same_rules=before is not None and before.balancing == balancing,
         )
         for key, names in endpoints.items()
     }
@@ -179,9 +181,9 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         chained,
         rollouts,
         learned,
+        balancing,
         lasting.metrics,
         shadows,
-        balancing,
         health,
         memberships,
         clients,

@@ -8,6 +8,7 @@ asked the example once, for a server may call a model ready that is dead.
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -18,6 +19,8 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
+REST_RATIO = 1.0
+"""After each, a pause as long as its answer took: a server that warms up one version may serve another."""
 
 _log = structlog.get_logger()
 
@@ -68,8 +71,11 @@ class WarmUp:
         )
         try:
             async with asyncio.timeout(timeout_seconds):
-                for _ in range(times):
+                for left in reversed(range(times)):
+                    began = time.monotonic()
                     await endpoint.infer(request)
+                    if left:
+                        await asyncio.sleep(REST_RATIO * (time.monotonic() - began))
         except (InferwayError, TimeoutError) as error:
             _log.info(
                 "warm_up_failed", endpoint=endpoint.name, model=pool.model, error=str(error) or "timeout"

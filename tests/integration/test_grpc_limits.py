@@ -76,8 +76,8 @@ async def test_a_client_that_stays_connects_again_and_again_without_a_failed_req
 
 
 def test_metadata_over_the_limit_are_refused(tmp_path: Path) -> None:
-    # Connections last here: gRPC keeps a refusal of metadata back for 0.1 to 1 s (its tarpit), and a connection
-    # that ends of age meanwhile takes it along.
+    # Connections last here: gRPC keeps a refusal of metadata back for 0.1 to 1 s (its tarpit), and one that
+    # ends of age meanwhile takes it along.
     with running_gateway(tmp_path, {"endpoints": {"embedded": EMBEDDED}}) as gateway:
         assert over_grpc(gateway.grpc, f"{OIP}ServerLive", headers={"x-a": "b" * 8_000}).status == "OK"
         refused = over_grpc(gateway.grpc, f"{OIP}ServerLive", headers={"x-a": "b" * 20_000})

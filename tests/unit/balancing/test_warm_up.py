@@ -1,5 +1,6 @@
 """Warm-up: what an endpoint must answer before it takes traffic."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -25,6 +26,18 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
     assert len(backend.requests) == WARM_UP_REQUESTS
     assert {request.pool for request in backend.requests} == {POOL}
     assert backend.requests[0].inputs == (VALUES,)
+
+
+async def test_after_each_answer_but_the_last_the_server_has_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    assert await warm_up()(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert len(pauses) == WARM_UP_REQUESTS - 1
+    assert all(seconds > 0 for seconds in pauses)
 
 
 async def test_a_model_without_an_example_is_ready_as_it_is() -> None:
