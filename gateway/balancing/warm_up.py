@@ -19,8 +19,9 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
-REST_RATIO = 1.0
-"""After each, a pause as long as its answer took: a server that warms up one version may serve another."""
+REST_RATIO = 0.1
+"""What part of the time for all of them may be pauses, one after each answer and as long as that took: a server
+that warms up one version serves another meanwhile, and needs half of its time for that."""
 
 _log = structlog.get_logger()
 
@@ -69,13 +70,16 @@ class WarmUp:
         request = InferRequest(
             pool.model, tuple(inputs), math.inf, version=pool.version, variant=pool.variant
         )
+        rest = REST_RATIO * timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
                 for left in reversed(range(times)):
                     began = time.monotonic()
                     await endpoint.infer(request)
-                    if left:
-                        await asyncio.sleep(REST_RATIO * (time.monotonic() - began))
+                    pause = min(time.monotonic() - began, rest)
+                    if left and pause:
+                        await asyncio.sleep(pause)
+                        rest -= pause
         except (InferwayError, TimeoutError) as error:
             _log.info(
                 "warm_up_failed", endpoint=endpoint.name, model=pool.model, error=str(error) or "timeout"

@@ -29,15 +29,27 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
 
 
 async def test_after_each_answer_but_the_last_the_server_has_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = paused(monkeypatch)
+    assert await warm_up()(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert len(pauses) == WARM_UP_REQUESTS - 1
+    assert all(seconds > 0 for seconds in pauses)
+
+
+async def test_pauses_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = paused(monkeypatch)
+    assert await warm_up(timeout_seconds=1e-4)(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert 0 < sum(pauses) <= 1.01e-5
+
+
+def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that will be asked for; none is made."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", pause)
-    assert await warm_up()(POOL, Endpoint("a", "fake", FakeInfer()))
-    assert len(pauses) == WARM_UP_REQUESTS - 1
-    assert all(seconds > 0 for seconds in pauses)
+    return pauses
 
 
 async def test_a_model_without_an_example_is_ready_as_it_is() -> None:
