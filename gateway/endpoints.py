@@ -180,7 +180,7 @@ def new_balancer(
     metrics: Metrics,
     known: Sequence[Endpoint],
     *,
-    same_rules: bool,
+    same_rules: bool = False,
 ) -> Balancer:
     """The balancer of one pool; endpoints that are looked up come later.
 

@@ -6,7 +6,7 @@ A gateway in front of a real Triton and a real TorchServe, which hold versions 1
 requests come at a fixed rate, three of four over REST, one over gRPC (`tests.chaos.steady`: an open loop);
 every answer is checked, nobody retries but the gateway, the cache is off. Again and again something changes:
 the kinds take turns, and one of them is that nothing changes, which shows what the machine does by itself.
-The p99 of the seconds after a change was asked for is compared with that of the seconds before. The results go
+The p99 of the seconds after a change was asked for is compared with that of those before. The results go
 into docs/reload.md and docs/reload.json.
 """
 

@@ -19,9 +19,8 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
-REST_RATIO = 0.1
-"""What part of the time for all of them may be pauses, one after each answer and as long as that took: a server
-that warms up one version serves another meanwhile, and needs half of its time for that."""
+PAUSES_RATIO = 0.1
+"""What part of the time for all of them may be pauses."""
 
 _log = structlog.get_logger()
 
@@ -33,6 +32,7 @@ class WarmUp:
         examples: the input tensors, by the model's name; a model without an example is not warmed up.
         timeout_seconds: for all of the requests together.
         attempt_timeout_seconds: for one, to an endpoint that has failed.
+        pause_ratio: how long the pause after an answer is, as a multiple of the time that the answer took.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class WarmUp:
         *,
         timeout_seconds: float,
         attempt_timeout_seconds: float,
+        pause_ratio: float = 0.0,
     ) -> None:
+        self._pause_ratio = pause_ratio
         self._examples = examples
         self._timeout_seconds = timeout_seconds
         self._attempt_timeout_seconds = attempt_timeout_seconds
@@ -70,13 +72,13 @@ class WarmUp:
         request = InferRequest(
             pool.model, tuple(inputs), math.inf, version=pool.version, variant=pool.variant
         )
-        rest = REST_RATIO * timeout_seconds
+        rest = PAUSES_RATIO * timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
                 for left in reversed(range(times)):
                     began = time.monotonic()
                     await endpoint.infer(request)
-                    pause = min(time.monotonic() - began, rest)
+                    pause = min(self._pause_ratio * (time.monotonic() - began), rest)
                     if left and pause:
                         await asyncio.sleep(pause)
                         rest -= pause

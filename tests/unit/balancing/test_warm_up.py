@@ -16,8 +16,17 @@ POOL = PoolKey("adder", "1", "fp32")
 EXAMPLES = {"adder": (VALUES,)}
 
 
-def warm_up(examples: Mapping[str, Sequence[Tensor]] = EXAMPLES, timeout_seconds: float = 1.0) -> WarmUp:
-    return WarmUp(examples, timeout_seconds=timeout_seconds, attempt_timeout_seconds=timeout_seconds)
+def warm_up(
+    examples: Mapping[str, Sequence[Tensor]] = EXAMPLES,
+    timeout_seconds: float = 1.0,
+    pause_ratio: float = 0.0,
+) -> WarmUp:
+    return WarmUp(
+        examples,
+        timeout_seconds=timeout_seconds,
+        attempt_timeout_seconds=timeout_seconds,
+        pause_ratio=pause_ratio,
+    )
 
 
 async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
@@ -30,14 +39,14 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
 
 async def test_after_each_answer_but_the_last_the_server_has_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = paused(monkeypatch)
-    assert await warm_up()(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert await warm_up(pause_ratio=1.0)(POOL, Endpoint("a", "fake", FakeInfer()))
     assert len(pauses) == WARM_UP_REQUESTS - 1
     assert all(seconds > 0 for seconds in pauses)
 
 
 async def test_pauses_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = paused(monkeypatch)
-    assert await warm_up(timeout_seconds=1e-4)(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert await warm_up(timeout_seconds=1e-4, pause_ratio=9.0)(POOL, Endpoint("a", "fake", FakeInfer()))
     assert 0 < sum(pauses) <= 1.01e-5
 
 
