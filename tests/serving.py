@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from gateway.app import Gateway
 from gateway.backends import Backend
 from gateway.errors import EndpointFailed, EndpointUnreachable
 from gateway.inference import InferRequest
@@ -204,6 +205,15 @@ def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The model's 500 test images, FP32 [500, 28, 28, 1], and their labels."""
     held = samples.read(ROOT / "models" / MODEL / "examples.zip")
     return np.stack([to_inputs(payload)["image"] for payload in held.payloads]), held.labels.astype(np.int64)
+
+
+async def until_all_ready(gateway: Gateway) -> None:
+    """Wait until every endpoint takes requests: one that starts waits for the slow ones for 3 s only."""
+    async with asyncio.timeout(60.0):
+        while not all(  # noqa: ASYNC110 - no event tells of it
+            endpoint.is_ready for endpoint in gateway.serving.endpoints()
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def until_unreachable(backend: Backend, request: InferRequest) -> None:
