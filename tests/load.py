@@ -69,7 +69,7 @@ async def drive(
         events: what to do when so many requests have been sent, while the others are in flight.
         headers: of each request, beside its own.
     """
-    expected = reference(images)
+    expected = await asyncio.to_thread(reference, images)  # engines of the caller may be in this loop
     outcome = Outcome()
     todo = iter(range(len(images)))
     happening: list[asyncio.Task[None]] = []
