@@ -46,7 +46,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         found.write_text(json.dumps([triton.endpoint["address"]]))
         endpoints = {"triton": {"backend": "triton", "file": str(found)}, "embedded": EMBEDDED}
         # A busy machine is not a lost Redis.
-        redis = {"redis": {"url": f"redis://127.0.0.1:{port}/0", "timeout_seconds": 5.0}}
+        url = f"redis://127.0.0.1:{port}/0"
+        redis = {"redis": {"url": url, "timeout_seconds": 5.0}}
         settings = {
             "server": {"processes": 2},
             "endpoints": endpoints,
@@ -58,7 +59,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
             "shadows": [{"model": MODEL, "to": {"endpoints": ["embedded"]}, "ratio": 1.0}],
             **dict.fromkeys(("cache", "keys", "quotas"), redis),
         }
-        key = _new_key(redis["redis"]["url"])
+        key = _new_key(url)
         with (
             running_gateway(folder / "gateway", settings) as gateway,
             running_prometheus(folder / "prometheus", gateway.admin) as prometheus,
