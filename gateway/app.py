@@ -14,6 +14,7 @@ from gateway.access import Access, open_access
 from gateway.admin.app import admin_app
 from gateway.admin.operations import Operations
 from gateway.caching.memory import MemoryStore
+from gateway.caching.recall import Recall
 from gateway.caching.redis import RedisStore
 from gateway.control import Control, OneProcess
 from gateway.http_app import http_app
@@ -23,6 +24,7 @@ from gateway.protocols import oip_grpc, tfserving_grpc, torchserve_grpc
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_health import health_handler
 from gateway.protocols.grpc_keys import KeyInterceptor
+from gateway.protocols.http import HttpReply
 from gateway.protocols.latest import LatestHandlers, LatestHttp
 from gateway.redis_link import RedisLink, open_link
 from gateway.serving import Serving, build_serving
@@ -32,6 +34,8 @@ from gateway.stages.measured import Measured
 from gateway.trace_export import exported
 from gateway.upkeep import Upkeep
 
+RECALL_DIVISOR = 4
+"""This part of the cache's memory is for replies as they were encoded, the rest for the answers."""
 RETIRE_SECONDS = 0.1
 """How often a configuration that was replaced is asked whether its last request has been answered."""
 
@@ -81,8 +85,9 @@ class Gateway:
         link = open_link(
             settings.cache.redis, root, purpose="cache", up=metrics.redis_up, registry=metrics.registry
         )
-        memory = MemoryStore(settings.cache.memory_bytes)
-        metrics.cache_bytes.set_function(lambda: memory.size_bytes)
+        self._recall_bytes = settings.cache.memory_bytes // RECALL_DIVISOR if not settings.tracing.otlp_endpoint else 0
+        memory = MemoryStore(settings.cache.memory_bytes - self._recall_bytes)
+        metrics.cache_bytes.set_function(self._cache_bytes)
         self._redis = RedisStore(link) if link else None
         access = open_access(settings, root, metrics)
         self._lasting = Lasting(metrics, memory, self._redis, access, exported(settings.tracing))
@@ -95,6 +100,7 @@ class Gateway:
             max_request_bytes=settings.server.max_request_bytes,
             access=access,
             tracing=self._lasting.tracing,
+            recall=self._recall(serving),
             newest=lambda: self.front.edge,
         )
         self.front = _front(settings, serving, edge)
@@ -138,6 +144,7 @@ class Gateway:
             catalog=serving.catalog,
             is_ready=serving.is_ready,
             measured=Measured(self.metrics, serving.catalog),
+            recall=self._recall(serving),
         )
         return _front(settings, serving, edge)
 
@@ -184,6 +191,20 @@ class Gateway:
     def _in_flight(self) -> float:
         fronts = (self.front, *self._retiring.values())
         return sum(front.edge.measured.in_flight for front in fronts)
+
+    def _recall(self, serving: Serving) -> Recall[HttpReply] | None:
+        """Of one configuration. Not while requests are traced: each is to have the spans of its stages."""
+        if not self._recall_bytes:
+            return None
+        hits = {
+            name: self.metrics.lookups.labels(name, "memory", "hit") for name in serving.catalog.contracts
+        }
+        drawn = serving.rollouts.canaries
+        return Recall(self._lasting.memory, self._recall_bytes, hits=hits, drawn=drawn)
+
+    def _cache_bytes(self) -> int:
+        recall = self.edge.recall
+        return self._lasting.memory.size_bytes + (recall.size_bytes if recall else 0)
 
     def _refresh_channels(self) -> None:
         self.serving.refresh_channels()

@@ -6,8 +6,9 @@ protocols have in common is here.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import structlog
@@ -25,7 +26,7 @@ from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_
 from gateway.protocols.http_body import WHOLE_BODY, read_body
 from gateway.protocols.http_coding import compress, expand, reply_coding
 from gateway.protocols.problems import failure_headers, http_status
-from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
+from gateway.request_id import HEADER, bind_request_id
 from gateway.stages.measured import Measurement
 
 JSON = b"application/json"
@@ -37,18 +38,16 @@ _W3C = (b"traceparent", b"tracestate")
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReply:
+class HttpReply(NamedTuple):
     """Status, body and headers (names in lower case; content-length is added)."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class HttpCall:
+class HttpCall(NamedTuple):
     """A request whose body is there, expanded and within the limit.
 
     Attributes:
@@ -129,7 +128,7 @@ class HttpEndpoint:
         self._edge = edge
         self._protocol = protocol
         self._error_body = error_body
-        self._measures = measures
+        self.measures = measures
         self._route = route
         self._is_open = is_open
         self._access = None if is_open else edge.access
@@ -137,21 +136,22 @@ class HttpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        identify(scope)
+        headers = dict(scope["headers"])
+        request_id = bind_request_id(headers.get(_REQUEST_ID, b"").decode("latin-1"))
         measurement = self._edge.measured.start(self._protocol)
         try:
-            if self._measures:
+            if self.measures:
                 with self._span(scope, measurement), measurement:
-                    reply = await self._reply(scope, receive, measurement)
+                    reply = await self._reply(scope, headers, receive, measurement)
             else:
-                reply = await self._reply(scope, receive, measurement)
+                reply = await self._reply(scope, headers, receive, measurement)
         except InferwayError as error:
             reply = self._problem(error)
         except Exception as error:  # noqa: BLE001 - the last line of defence: a caller gets an answer
-            if not self._measures:  # else the measurement has said it
+            if not self.measures:  # else the measurement has said it
                 _log.exception("request_failed", protocol=self._protocol, route=self._route)
             reply = self._problem(error)
-        await _send(send, reply)
+        await _send(send, reply, request_id)
 
     def _span(self, scope: Scope, measurement: Measurement) -> AbstractContextManager[None]:
         tracing = self._edge.tracing
@@ -166,10 +166,11 @@ class HttpEndpoint:
         attributes = {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: self._route}
         return tracing.request(f"{method} {self._route}", sent, attributes, measurement, _status_attribute)
 
-    async def _reply(self, scope: Scope, receive: Receive, measurement: Measurement) -> HttpReply:
+    async def _reply(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, measurement: Measurement
+    ) -> HttpReply:
         edge = self._edge
         arrived = edge.clock()
-        headers = dict(scope["headers"])
         path = scope.get("path_params", {})
         model = path.get("model", "")
         measurement.asks(model, path.get("version", ""))
@@ -177,7 +178,7 @@ class HttpEndpoint:
             await self._access.admit(
                 headers.get(b"authorization", b"").decode("latin-1"),
                 headers.get(b"x-api-key", b"").decode("latin-1"),
-                model=model if self._measures else "",
+                model=model if self.measures else "",
             )
         timeout_seconds = _timeout_seconds(headers)
         if self._is_open:
@@ -188,7 +189,8 @@ class HttpEndpoint:
             deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
             body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
-        return await _coded(await self._handler(call), call.header(b"accept-encoding"))
+        reply = await self._handler(call)
+        return await _coded(reply, call.header(b"accept-encoding")) if b"accept-encoding" in headers else reply
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """The body, expanded if it is compressed."""
@@ -270,15 +272,15 @@ async def _coded(reply: HttpReply, accept: str) -> HttpReply:
     if not coding:
         return reply
     headers = {**reply.headers, "content-encoding": coding, "vary": "accept-encoding"}
-    return replace(reply, body=await compress(reply.body, coding), headers=headers)
+    return reply._replace(body=await compress(reply.body, coding), headers=headers)
 
 
-async def _send(send: Send, reply: HttpReply) -> None:
+async def _send(send: Send, reply: HttpReply, request_id: str) -> None:
     headers = [
         (b"content-type", reply.content_type),
-        (b"content-length", str(len(reply.body)).encode()),
-        (_REQUEST_ID, REQUEST_ID.get().encode()),
-        *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
+        (b"content-length", b"%d" % len(reply.body)),
+        (_REQUEST_ID, request_id.encode()),
+        *[(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()],
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

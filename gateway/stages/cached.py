@@ -67,7 +67,7 @@ class Cached:
         """Keep an answer; one that comes from a tier behind this one keeps the end that it has there."""
         now = self._wall_clock()
         expires_at = response.expires_at or now + self._ttl_seconds[request.model]
-        response = replace(response, expires_at=expires_at)
+        response = replace(response, expires_at=expires_at, key=request.key)
         if expires_at > now:
             await self._store.put(request.key, response, expires_at - now)
         return response

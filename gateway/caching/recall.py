@@ -1,0 +1,111 @@
+"""Recall: a request whose very bytes were answered before is answered from the memory tier without being read.
+
+The memory tier knows an answer by what its request means. To find that out (decode, check, make the content
+key) and to encode the answer costs several times what all the rest of a hit does. So beside the tier stands,
+by the digest of the bytes, which entry they mean and how that entry was encoded. The answer stays the tier's:
+what has expired there, was voided or made room is not recalled, and what was computed anew is encoded anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+from prometheus_client import Counter
+
+from gateway.caching import Store
+from gateway.inference import InferResponse
+
+OVERHEAD_BYTES = 1200
+"""What an entry costs beside its bytes: keys, digest, tuples and headers."""
+
+ReplyT = TypeVar("ReplyT")
+
+
+class Recalled(NamedTuple, Generic[ReplyT]):
+    """What bytes were answered with.
+
+    Attributes:
+        response: the answer, as the memory tier gave it.
+        reply: the same, encoded for the caller.
+        size_bytes: of both; the answer's tensors may outlive its entry in the tier.
+    """
+
+    response: InferResponse
+    reply: ReplyT
+    size_bytes: int
+
+
+class Recall(Generic[ReplyT]):
+    """The replies of one configuration, least recently used out first, bounded in bytes.
+
+    Args:
+        store: the memory tier.
+        limit_bytes: how much it may hold.
+        hits: by model name; a hit of the tier is counted there, as the stage Cached counts it.
+        drawn: models that have a canary. Each of their requests is drawn anew, whatever its bytes.
+
+    """
+
+    def __init__(
+        self, store: Store, limit_bytes: int, *, hits: Mapping[str, Counter], drawn: Collection[str]
+    ) -> None:
+        self._store = store
+        self._limit_bytes = limit_bytes
+        self._hits = hits
+        self._drawn = drawn
+        self._known: OrderedDict[Hashable, Recalled[ReplyT]] = OrderedDict()
+        self._size_bytes = 0
+        self._voids = store.voids
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds."""
+        self._heed_voids()
+        return self._size_bytes
+
+    async def find(self, wire: Hashable) -> Recalled[ReplyT] | None:
+        """What these bytes were answered with, if the memory tier still has that very answer."""
+        self._heed_voids()
+        known = self._known.get(wire)
+        if known is None:
+            return None
+        model = known.response.model
+        response = await self._store.get(model, known.response.key)
+        if response is None or response.outputs is not known.response.outputs:
+            self._drop(wire)
+            return None
+        if wire in self._known:  # while the tier was asked, it may have made room
+            self._known.move_to_end(wire)
+        self._hits[model].inc()
+        return known
+
+    def keep(self, wire: Hashable, response: InferResponse, reply: ReplyT, reply_bytes: int) -> None:
+        """Remember how a hit of the memory tier was encoded; any other answer is not kept.
+
+        Args:
+            wire: all that the answer depends on; equal for two requests only if they ask the same.
+            response: the answer.
+            reply: encoded.
+            reply_bytes: its size.
+        """
+        size_bytes = reply_bytes + sum(len(tensor.data) for tensor in response.outputs) + OVERHEAD_BYTES
+        if response.cache != "memory" or response.model in self._drawn or size_bytes > self._limit_bytes:
+            return
+        self._heed_voids()
+        self._drop(wire)
+        self._known[wire] = Recalled(response, reply, size_bytes)
+        self._size_bytes += size_bytes
+        while self._size_bytes > self._limit_bytes:
+            self._drop(next(iter(self._known)))
+
+    def _heed_voids(self) -> None:
+        """Forget all once the tier voids anything: what it dropped would else be held until it is asked for."""
+        if self._voids != self._store.voids:
+            self._voids = self._store.voids
+            self._known.clear()
+            self._size_bytes = 0
+
+    def _drop(self, wire: Hashable) -> None:
+        known = self._known.pop(wire, None)
+        if known is not None:
+            self._size_bytes -= known.size_bytes
