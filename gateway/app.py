@@ -24,7 +24,7 @@ from gateway.protocols import oip_grpc, tfserving_grpc, torchserve_grpc
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_health import health_handler
 from gateway.protocols.grpc_keys import KeyInterceptor
-from gateway.protocols.http import HttpReply
+from gateway.protocols.http_reply import HttpReply
 from gateway.protocols.latest import LatestHandlers, LatestHttp
 from gateway.redis_link import RedisLink, open_link
 from gateway.serving import Serving, build_serving

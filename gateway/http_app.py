@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import __version__
 from gateway.protocols import oip_http, tfserving_http, torchserve_http
+from gateway.protocols.at_once import in_task
 from gateway.protocols.edge import Edge
 from gateway.protocols.http import identify
 from gateway.protocols.openapi import document
@@ -42,6 +43,7 @@ class HttpApp(FastAPI):
                     scope["path_params"] = found.groupdict()
                     await endpoint(scope, receive, send)
                     return
+        await in_task()
         await super().__call__(scope, receive, send)
 
 

@@ -79,20 +79,25 @@ class Recall(Generic[ReplyT]):
         self._hits[model].inc()
         return known
 
+    def takes(self, response: InferResponse) -> bool:
+        """Whether the reply to a request may be kept: a hit of the memory tier, which no canary was drawn for.
+
+        A caller that gives its requests ids gives each another, and the reply has it: no bytes come again.
+        """
+        return response.cache == "memory" and not response.id and response.model not in self._drawn
+
     def keep(self, wire: Hashable, response: InferResponse, reply: ReplyT, reply_bytes: int) -> None:
-        """Remember how a hit of the memory tier was encoded; any other answer is not kept.
+        """Remember how a hit was encoded.
 
         Args:
             wire: all that the answer depends on; equal for two requests only if they ask the same.
-            response: the answer.
+            response: one that it takes.
             reply: encoded.
             reply_bytes: its size.
         """
-        size_bytes = reply_bytes + sum(len(tensor.data) for tensor in response.outputs) + OVERHEAD_BYTES
-        if response.cache != "memory" or response.model in self._drawn or size_bytes > self._limit_bytes:
-            return
         self._heed_voids()
         self._drop(wire)
+        size_bytes = reply_bytes + sum(len(tensor.data) for tensor in response.outputs) + OVERHEAD_BYTES
         self._known[wire] = Recalled(response, reply, size_bytes)
         self._size_bytes += size_bytes
         while self._size_bytes > self._limit_bytes:

@@ -7,7 +7,6 @@ protocols have in common is here.
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -21,30 +20,22 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import InferwayError, MalformedBody
-from gateway.inference import InferResponse
-from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority, reply_facts
-from gateway.protocols.http_body import WHOLE_BODY, read_body
-from gateway.protocols.http_coding import compress, expand, reply_coding
+from gateway.protocols.at_once import in_task
+from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority
+from gateway.protocols.http_body import WHOLE_BODY, read_body, whole_body
+from gateway.protocols.http_coding import expand
+from gateway.protocols.http_reply import HttpReply, coded, send_reply
+from gateway.protocols.http_wire import wire_form
 from gateway.protocols.problems import failure_headers, http_status
 from gateway.request_id import HEADER, bind_request_id
 from gateway.stages.measured import Measurement
 
-JSON = b"application/json"
 BODY_SECONDS = 120.0
 """How long a body may take, whatever deadline its caller asks for: who sends slowly is not waited for."""
 _REQUEST_ID = HEADER.encode()
 _VARIANT, _STICKY, _PRIORITY = VARIANT.encode(), STICKY.encode(), PRIORITY.encode()
 _W3C = (b"traceparent", b"tracestate")
 _log = structlog.get_logger()
-
-
-class HttpReply(NamedTuple):
-    """Status, body and headers (names in lower case; content-length is added)."""
-
-    body: bytes
-    status: int = 200
-    content_type: bytes = JSON
-    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpCall(NamedTuple):
@@ -93,11 +84,6 @@ class HttpCall(NamedTuple):
 
 
 Handler = Callable[[HttpCall], Awaitable[HttpReply]]
-
-
-def answer(response: InferResponse, body: bytes, content_type: bytes = JSON) -> HttpReply:
-    """A 200 whose headers say which cache, variant, version and backend answered."""
-    return HttpReply(body, content_type=content_type, headers=reply_facts(response))
 
 
 class HttpEndpoint:
@@ -151,7 +137,7 @@ class HttpEndpoint:
             if not self.measures:  # else the measurement has said it
                 _log.exception("request_failed", protocol=self._protocol, route=self._route)
             reply = self._problem(error)
-        await _send(send, reply, request_id)
+        await send_reply(scope, send, reply, request_id)
 
     def _span(self, scope: Scope, measurement: Measurement) -> AbstractContextManager[None]:
         tracing = self._edge.tracing
@@ -184,13 +170,34 @@ class HttpEndpoint:
         if self._is_open:
             body = b""  # what a stranger sends there is no use, and is not kept
         elif WHOLE_BODY in scope and b"content-encoding" not in headers:
-            body = await self._body(receive, headers)  # nothing to wait for: a timer would cost more than it
+            body = whole_body(scope, edge.max_request_bytes)
         else:
+            await in_task()
             deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
             body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
+        reply = await self._answer(call)
+        accept = headers.get(b"accept-encoding")
+        return reply if accept is None else await coded(reply, accept.decode("latin-1"))
+
+    async def _answer(self, call: HttpCall) -> HttpReply:
+        """What these very bytes were answered with before, else what the handler makes of them."""
+        recall = self._edge.recall
+        if recall is None or not self.measures:
+            await in_task()
+            return await self._handler(call)
+        wire = wire_form(self._route, call.path, call.headers, call.query, call.body)
+        known = None if wire is None else await recall.find(wire)
+        if known is not None:
+            call.measurement.answered(known.response)
+            return known.reply
+        await in_task()
         reply = await self._handler(call)
-        return await _coded(reply, call.header(b"accept-encoding")) if b"accept-encoding" in headers else reply
+        response = call.measurement.response
+        if wire is not None and response is not None and recall.takes(response):
+            reply = reply.with_lines()
+            recall.keep(wire, response, reply, len(reply.body))
+        return reply
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """The body, expanded if it is compressed."""
@@ -264,23 +271,3 @@ def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
         text = value.decode("latin-1")
         raise MalformedBody(f"X-Request-Timeout-Ms: expected a positive number of milliseconds, got '{text}'")
     return milliseconds / 1000
-
-
-async def _coded(reply: HttpReply, accept: str) -> HttpReply:
-    """The reply, compressed if the caller accepts that."""
-    coding = reply_coding(accept, len(reply.body))
-    if not coding:
-        return reply
-    headers = {**reply.headers, "content-encoding": coding, "vary": "accept-encoding"}
-    return reply._replace(body=await compress(reply.body, coding), headers=headers)
-
-
-async def _send(send: Send, reply: HttpReply, request_id: str) -> None:
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", b"%d" % len(reply.body)),
-        (_REQUEST_ID, request_id.encode()),
-        *[(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()],
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

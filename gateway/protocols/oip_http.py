@@ -9,7 +9,6 @@ docs/protocol (`binary_data`, `classification`, `model_configuration`, `statisti
 from typing import Any
 
 import orjson
-from blake3 import blake3
 from starlette.routing import Route
 
 from gateway.contract import Contract
@@ -18,14 +17,14 @@ from gateway.inference import InferRequest, InferResponse
 from gateway.protocols import oip_metadata
 from gateway.protocols.edge import (
     PRIORITY,
-    VARIANT,
     Edge,
     backend_parameters,
     priority,
     reply_facts,
     timeout_seconds,
 )
-from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
+from gateway.protocols.http import HttpCall, Routes
+from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_fields import optional, shown
 from gateway.protocols.oip_json import parse_json, tensor_to_json
@@ -45,9 +44,7 @@ UNSUPPORTED_PATHS = (
 )
 """Parts of Triton's protocol that Inferway does not serve; no entry of `extensions` promises them."""
 
-WIRE_BINARY_BYTES = 128 * 1024
-"""Of a larger binary body another digest (20 us for these) costs a miss as much as it saves a hit."""
-_HEADER_LENGTH, _PRIORITY, _VARIANT = HEADER_LENGTH.lower().encode(), PRIORITY.encode(), VARIANT.encode()
+_HEADER_LENGTH, _PRIORITY = HEADER_LENGTH.lower().encode(), PRIORITY.encode()
 
 _NOT_READY = 400
 """The status of "false" for the specification (any 4xx) and for Triton."""
@@ -126,14 +123,6 @@ class _OpenInference:
 
     async def infer(self, call: HttpCall) -> HttpReply:
         """One inference."""
-        recall = self._edge.recall
-        wire = _wire(call) if recall is not None else None
-        if recall is not None and wire is not None:
-            known = await recall.find(wire)
-            if known is not None:
-                call.measurement.answered(known.response)
-                reply: HttpReply = known.reply
-                return reply
         model, version = _model_version(call)
         contract = self._edge.catalog.contract(model)
         self._edge.catalog.version(model, version=version)
@@ -153,23 +142,7 @@ class _OpenInference:
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)
-        reply = _encode(response, body, contract)
-        if recall is not None and wire is not None and not body.id:  # with an id, each is another's
-            recall.keep(wire, response, reply, len(reply.body))
-        return reply
-
-
-def _wire(call: HttpCall) -> tuple[str, str, bytes] | None:
-    """All of a call that its answer depends on; None where to read it is cheaper, or it has more than that.
-
-    No header's value has a line end (RFC 9110, 5.5), so that no two calls can spell the same bytes.
-    """
-    headers = call.headers
-    length = headers.get(_HEADER_LENGTH)
-    if call.query or _PRIORITY in headers or (length and len(call.body) > WIRE_BINARY_BYTES):
-        return None
-    head = b"%b\n%b\n" % (headers.get(_VARIANT, b""), b"-" if length is None else length)
-    return *_model_version(call), blake3(head).update(call.body).digest()
+        return _encode(response, body, contract)
 
 
 def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpReply:
