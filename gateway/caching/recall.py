@@ -2,7 +2,7 @@
 
 The memory tier knows an answer by what its request means. To find that out (decode, check, make the content
 key) and to encode the answer costs several times what all the rest of a hit does. So beside the tier stands,
-by the digest of the bytes, which entry they mean and how that entry was encoded. The answer stays the tier's:
+by those bytes, which entry they mean and how that entry was encoded. The answer stays the tier's:
 what has expired there, was voided or made room is not recalled, and what was computed anew is encoded anew.
 """
 
@@ -86,18 +86,18 @@ class Recall(Generic[ReplyT]):
         """
         return response.cache == "memory" and not response.id and response.model not in self._drawn
 
-    def keep(self, wire: Hashable, response: InferResponse, reply: ReplyT, reply_bytes: int) -> None:
+    def keep(self, wire: Hashable, response: InferResponse, reply: ReplyT, held_bytes: int) -> None:
         """Remember how a hit was encoded.
 
         Args:
             wire: all that the answer depends on; equal for two requests only if they ask the same.
             response: one that it takes.
             reply: encoded.
-            reply_bytes: its size.
+            held_bytes: of wire and reply.
         """
         self._heed_voids()
         self._drop(wire)
-        size_bytes = reply_bytes + sum(len(tensor.data) for tensor in response.outputs) + OVERHEAD_BYTES
+        size_bytes = held_bytes + sum(len(tensor.data) for tensor in response.outputs) + OVERHEAD_BYTES
         self._known[wire] = Recalled(response, reply, size_bytes)
         self._size_bytes += size_bytes
         while self._size_bytes > self._limit_bytes:
