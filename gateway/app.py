@@ -85,7 +85,9 @@ class Gateway:
         link = open_link(
             settings.cache.redis, root, purpose="cache", up=metrics.redis_up, registry=metrics.registry
         )
-        self._recall_bytes = settings.cache.memory_bytes // RECALL_DIVISOR if not settings.tracing.otlp_endpoint else 0
+        self._recall_bytes = (
+            settings.cache.memory_bytes // RECALL_DIVISOR if not settings.tracing.otlp_endpoint else 0
+        )
         memory = MemoryStore(settings.cache.memory_bytes - self._recall_bytes)
         metrics.cache_bytes.set_function(self._cache_bytes)
         self._redis = RedisStore(link) if link else None
@@ -196,11 +198,13 @@ class Gateway:
         """Of one configuration. Not while requests are traced: each is to have the spans of its stages."""
         if not self._recall_bytes:
             return None
+        lookups, canaries = self.metrics.lookups, serving.rollouts.canaries
         hits = {
-            name: self.metrics.lookups.labels(name, "memory", "hit") for name in serving.catalog.contracts
+            name: lookups.labels(name, "memory", "hit")
+            for name, contract in serving.catalog.contracts.items()
+            if contract.cache.enabled and name not in canaries
         }
-        drawn = serving.rollouts.canaries
-        return Recall(self._lasting.memory, self._recall_bytes, hits=hits, drawn=drawn)
+        return Recall(self._lasting.memory, self._recall_bytes, hits)
 
     def _cache_bytes(self) -> int:
         recall = self.edge.recall

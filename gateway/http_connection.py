@@ -49,7 +49,9 @@ class HttpConnection(HttpToolsProtocol):
         self._fires_at = math.inf
         self._answering: RequestResponseCycle | None = None
         self._is_parsing = False
-        self._begins: tuple[RequestResponseCycle, Any] | None = None  # a request that came with what is parsed
+        self._begins: tuple[RequestResponseCycle, Any] | None = (
+            None  # a request that came with what is parsed
+        )
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own

@@ -1,9 +1,9 @@
-"""Recall: a request whose very bytes were answered before is answered from the memory tier without being read.
+"""Recall: a request whose very bytes were answered before is answered from the memory tier, and not read.
 
 The memory tier knows an answer by what its request means. To find that out (decode, check, make the content
 key) and to encode the answer costs several times what all the rest of a hit does. So beside the tier stands,
-by those bytes, which entry they mean and how that entry was encoded. The answer stays the tier's:
-what has expired there, was voided or made room is not recalled, and what was computed anew is encoded anew.
+by those bytes, which entry they mean and how it was encoded. The answer stays the tier's: what has expired
+there, was voided or made room is not recalled, and what was computed anew is encoded anew.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from gateway.caching import Store
 from gateway.inference import InferResponse
 
 OVERHEAD_BYTES = 1200
-"""What an entry costs beside its bytes: keys, digest, tuples and headers."""
+"""What an entry costs beside its bytes: wire form, tuples and header lines."""
 
 ReplyT = TypeVar("ReplyT")
 
@@ -41,18 +41,18 @@ class Recall(Generic[ReplyT]):
     Args:
         store: the memory tier.
         limit_bytes: how much it may hold.
-        hits: by model name; a hit of the tier is counted there, as the stage Cached counts it.
-        drawn: models that have a canary. Each of their requests is drawn anew, whatever its bytes.
+        hits: where hits of the tier are counted, by the names of the models that it is for. None that has a
+            canary is among them: each of their requests is drawn anew, whatever its bytes.
 
+    Attributes:
+        models: the names of those models.
     """
 
-    def __init__(
-        self, store: Store, limit_bytes: int, *, hits: Mapping[str, Counter], drawn: Collection[str]
-    ) -> None:
+    def __init__(self, store: Store, limit_bytes: int, hits: Mapping[str, Counter]) -> None:
         self._store = store
         self._limit_bytes = limit_bytes
         self._hits = hits
-        self._drawn = drawn
+        self.models: Collection[str] = hits.keys()
         self._known: OrderedDict[Hashable, Recalled[ReplyT]] = OrderedDict()
         self._size_bytes = 0
         self._voids = store.voids
@@ -80,11 +80,11 @@ class Recall(Generic[ReplyT]):
         return known
 
     def takes(self, response: InferResponse) -> bool:
-        """Whether the reply to a request may be kept: a hit of the memory tier, which no canary was drawn for.
+        """Whether the reply may be kept, which must be a hit of the memory tier.
 
         A caller that gives its requests ids gives each another, and the reply has it: no bytes come again.
         """
-        return response.cache == "memory" and not response.id and response.model not in self._drawn
+        return response.cache == "memory" and not response.id and response.model in self.models
 
     def keep(self, wire: Hashable, response: InferResponse, reply: ReplyT, held_bytes: int) -> None:
         """Remember how a hit was encoded.
@@ -104,7 +104,7 @@ class Recall(Generic[ReplyT]):
             self._drop(next(iter(self._known)))
 
     def _heed_voids(self) -> None:
-        """Forget all once the tier voids anything: what it dropped would else be held until it is asked for."""
+        """Forget all once the tier voids anything, which would else be held until it is asked for."""
         if self._voids != self._store.voids:
             self._voids = self._store.voids
             self._known.clear()

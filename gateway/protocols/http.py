@@ -183,14 +183,15 @@ class HttpEndpoint:
     async def _answer(self, call: HttpCall) -> HttpReply:
         """What these very bytes were answered with before, else what the handler makes of them."""
         recall = self._edge.recall
-        if recall is None or not self.measures:
+        if recall is None or not self.measures or call.path.get("model") not in recall.models:
             await in_task()
             return await self._handler(call)
         wire = wire_form(self._route, call.path, call.headers, call.query, call.body)
         known = None if wire is None else await recall.find(wire)
         if known is not None:
             call.measurement.answered(known.response)
-            return known.reply
+            reply: HttpReply = known.reply
+            return reply
         await in_task()
         reply = await self._handler(call)
         response = call.measurement.response

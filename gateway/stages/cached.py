@@ -53,21 +53,22 @@ class Cached:
         known = await self._store.get(request.model, request.key)
         if known is not None:
             self._hits[request.model].inc()
-            return replace(known, cache=self._tier)
+            return known if known.cache == self._tier else replace(known, cache=self._tier)
         self._misses[request.model].inc()
         voids = self._store.voids
         response = await self._call_next(request)
         # Stored only under the key of what really answered, and not if answers were voided meanwhile.
         is_its_own = (response.version, response.variant) == (request.version, request.variant)
         if is_its_own and voids == self._store.voids:
-            response = await self._keep(request, response)
+            return await self._keep(request, response)
         return replace(response, cache="miss") if response.cache == "off" else response
 
     async def _keep(self, request: InferRequest, response: InferResponse) -> InferResponse:
         """Keep an answer; one that comes from a tier behind this one keeps the end that it has there."""
         now = self._wall_clock()
         expires_at = response.expires_at or now + self._ttl_seconds[request.model]
-        response = replace(response, expires_at=expires_at, key=request.key)
         if expires_at > now:
-            await self._store.put(request.key, response, expires_at - now)
-        return response
+            kept = replace(response, expires_at=expires_at, key=request.key, cache=self._tier)
+            await self._store.put(request.key, kept, expires_at - now)
+        cache = "miss" if response.cache == "off" else response.cache
+        return replace(response, expires_at=expires_at, cache=cache)
