@@ -25,7 +25,7 @@ from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_
 from gateway.protocols.http_body import WHOLE_BODY, read_body, whole_body
 from gateway.protocols.http_coding import expand
 from gateway.protocols.http_reply import HttpReply, coded, send_reply
-from gateway.protocols.http_wire import held_bytes, wire_form
+from gateway.protocols.http_wire import wire_form
 from gateway.protocols.problems import failure_headers, http_status
 from gateway.request_id import HEADER, bind_request_id
 from gateway.stages.measured import Measurement
@@ -197,7 +197,7 @@ class HttpEndpoint:
         response = call.measurement.response
         if wire is not None and response is not None and recall.takes(response):
             reply = reply.with_lines()
-            recall.keep(wire, response, reply, len(reply.body) + held_bytes(wire))
+            recall.keep(wire, response, reply, len(reply.body) + wire.held_bytes)
         return reply
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """The wire form of a call: all that its answer depends on, without being read."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -13,11 +14,36 @@ BINARY_BYTES = 128 * 1024
 """Of a larger binary body another digest (20 us for so many) costs a miss as much as it saves a hit."""
 _PRIORITY = PRIORITY.encode()
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
-_READ = (VARIANT.encode(), b"content-type", _HEADER_LENGTH)
-"""The headers that an edge may look at to find out what is asked."""
+_VARIANT = VARIANT.encode()
 
-Wire = tuple[str, str, str, bytes, int, bytes]
-"""Route, model, version, headers, length of the body, and the body or its digest."""
+
+class Wire(NamedTuple):
+    """All that the answer of a call to infer depends on.
+
+    Attributes:
+        route: the route's path, with the names of its parameters.
+        model: of the path.
+        version: of the path, empty without one.
+        variant: that header; None without one, as below.
+        content_type: that header.
+        header_length: `Inference-Header-Content-Length`.
+        body_bytes: the body's length.
+        content: a short body itself, else its digest.
+    """
+
+    route: str
+    model: str
+    version: str
+    variant: bytes | None
+    content_type: bytes | None
+    header_length: bytes | None
+    body_bytes: int
+    content: bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds beside names."""
+        return len(self.variant or b"") + len(self.content_type or b"") + len(self.content)
 
 
 def wire_form(
@@ -31,19 +57,21 @@ def wire_form(
     Args:
         route: the route's path, with the names of its parameters.
         path: those parameters.
-        headers: names in lower case, the last of several wins. None has a line end (RFC 9110, 5.5), so that
-            no two calls can spell the same bytes.
+        headers: names in lower case, the last of several wins.
         query: the query string.
         body: the whole body, expanded.
     """
-    is_large = len(body) > BINARY_BYTES and _HEADER_LENGTH in headers
+    length = headers.get(_HEADER_LENGTH)
+    is_large = length is not None and len(body) > BINARY_BYTES
     if query or is_large or _PRIORITY in headers or "label" in path:
         return None
-    head = b"\n".join([headers.get(name, b"\n") for name in _READ])
-    content = body if len(body) <= SHORT_BYTES else blake3(body).digest()
-    return route, path.get("model", ""), path.get("version", ""), head, len(body), content
-
-
-def held_bytes(wire: Wire) -> int:
-    """What a wire form holds beside names."""
-    return len(wire[3]) + len(wire[5])
+    return Wire(
+        route,
+        path.get("model", ""),
+        path.get("version", ""),
+        headers.get(_VARIANT),
+        headers.get(b"content-type"),
+        length,
+        len(body),
+        body if len(body) <= SHORT_BYTES else blake3(body).digest(),
+    )
