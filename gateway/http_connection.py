@@ -89,13 +89,12 @@ class HttpConnection(HttpToolsProtocol):
             while rest:
                 rest = self._parse(rest)
         except httptools.HttpParserError:
-            self._begin(at_once=False)
+            self._begin()
             self._refuse(b"400 Bad Request", b"Invalid HTTP request received.")
             return
         finally:
             self._is_parsing = False
-        while self._begins is not None:  # with one that is answered at once, a pipelined one may begin
-            self._begin(at_once=not self._begins[0].more_body)
+        self._begin(at_once=True)
         if self._idle_bytes > HEAD_LIMIT_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
         elif self._is_kept or self._closes_at == math.inf:
@@ -162,14 +161,14 @@ class HttpConnection(HttpToolsProtocol):
         self._answering = cycle
         self._begins = (cycle, app)
         if not self._is_parsing:
-            self._begin(at_once=False)
+            self._begin()
 
-    def _begin(self, *, at_once: bool) -> None:
-        """Start on the request that is to begin, if there is one; without a task as far as that goes."""
+    def _begin(self, *, at_once: bool = False) -> None:
+        """Start on the request that is to begin, if there is one; one whose body is there perhaps at once."""
         if self._begins is None:
             return
         (cycle, app), self._begins = self._begins, None
-        if not at_once:
+        if cycle.more_body or not at_once:
             super()._start_asgi_task(cycle, app)
             return
         task = begin(cycle.run_asgi(app))

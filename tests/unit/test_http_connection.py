@@ -11,6 +11,7 @@ import uvicorn
 from gateway import http_connection
 from gateway.http_connection import HEAD_LIMIT_BYTES, HttpConnection
 from gateway.protocols.http_body import WHOLE_BODY
+from gateway.protocols.http_reply import WHOLE_REPLY
 
 KEEP_ALIVE_SECONDS = 1
 HEAD = b"POST /x HTTP/1.1\r\nhost: x\r\n"
@@ -18,7 +19,20 @@ FULL = HEAD + b"content-length: 2\r\n\r\nhi"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with what it got: whether all of it came at once, method, headers, body (not on /refused)."""
+    """Answers with what it got: whether all of it came at once, method, headers, body (not on /refused).
+
+    On /at-once it takes and gives all in one step, and says whether it is in a task; on /slow it waits first.
+    """
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.05)
+    if scope["path"] == "/at-once":
+        body = scope[WHOLE_BODY]() + (b" at once" if asyncio.current_task() is None else b" in a task")
+        if scope[WHOLE_REPLY](b"content-length: %d\r\nx-whole: 1\r\n" % len(body), body):
+            return
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return
     start = b"whole " if WHOLE_BODY in scope else b"head "
     body = b""
     more = scope["path"] != "/refused"
@@ -240,3 +254,49 @@ async def test_a_connection_without_a_request_ends_soon_after_the_gateway_does(
         connection.shutdown()
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+AT_ONCE = FULL.replace(b"/x", b"/at-once")
+
+
+async def test_a_request_that_waits_for_nothing_is_answered_without_a_task_again_and_again(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(3):
+        writer.write(AT_ONCE)
+        reply = await reader.readuntil(b" at once")
+        assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"content-length: 10\r\nx-whole: 1\r\n\r\nhi at once" in reply
+    async with asyncio.timeout(3 * KEEP_ALIVE_SECONDS):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_caller_that_wants_no_further_request_is_told_that_this_was_the_last(port: int) -> None:
+    reply = await exchange(port, AT_ONCE.replace(b"host: x", b"host: x\r\nconnection: close"))
+    assert b"connection: close\r\n" in reply
+    assert reply.endswith(b"\r\n\r\nhi at once<closed>")
+
+
+async def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
+    slow = FULL.replace(b"/x", b"/slow")
+    got = await exchange(port, AT_ONCE + slow + AT_ONCE + FULL)
+    found = [got.index(body, 0) for body in (b"hi at once", b"|hi", b"hi in a task")]
+    assert found == sorted(found)
+    assert got.count(b"HTTP/1.1 200 ") == 4
+    assert got.endswith(b"|hi<TimeoutError>")
+
+
+async def test_a_request_whose_body_comes_later_is_answered_in_a_task(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in (HEAD.replace(b"/x", b"/slow") + b"content-length: 2\r\n\r\n", b"hi"):
+        writer.write(part)
+        await asyncio.sleep(0.02)
+    assert b"|hi" in await reader.read(65536)
+    writer.close()
+
+
+async def test_a_request_that_takes_longer_than_idle_connections_are_kept_is_answered(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.01)
+    assert b"|hi" in await exchange(port, FULL.replace(b"/x", b"/slow"))
