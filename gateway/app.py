@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from fastapi import FastAPI
@@ -24,7 +24,6 @@ from gateway.protocols import oip_grpc, tfserving_grpc, torchserve_grpc
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_health import health_handler
 from gateway.protocols.grpc_keys import KeyInterceptor
-from gateway.protocols.http_reply import HttpReply
 from gateway.protocols.latest import LatestHandlers, LatestHttp
 from gateway.redis_link import RedisLink, open_link
 from gateway.serving import Serving, build_serving
@@ -194,7 +193,7 @@ class Gateway:
         fronts = (self.front, *self._retiring.values())
         return sum(front.edge.measured.in_flight for front in fronts)
 
-    def _recall(self, serving: Serving) -> Recall[HttpReply] | None:
+    def _recall(self, serving: Serving) -> Recall[Any] | None:
         """Of one configuration. Not while requests are traced: each is to have the spans of its stages."""
         if not self._recall_bytes:
             return None

@@ -63,6 +63,11 @@ class Recall(Generic[ReplyT]):
         self._heed_voids()
         return self._size_bytes
 
+    def model(self, wire: Hashable) -> str | None:
+        """The model that these bytes ask for, for who cannot tell without reading them."""
+        known = self._known.get(wire)
+        return None if known is None else known.response.model
+
     async def find(self, wire: Hashable) -> Recalled[ReplyT] | None:
         """What these bytes were answered with, if the memory tier still has that very answer."""
         self._heed_voids()

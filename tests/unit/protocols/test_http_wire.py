@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.protocols.http_wire import BINARY_BYTES, SHORT_BYTES, Wire, wire_form
+from gateway.protocols.http_wire import Wire, wire_form
+from gateway.protocols.wire_content import BINARY_BYTES, SHORT_BYTES
 
 ROUTE = "/v2/models/{model}/infer"
 LENGTH = b"inference-header-content-length"
