@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from fastapi import FastAPI
@@ -14,6 +14,7 @@ from gateway.access import Access, open_access
 from gateway.admin.app import admin_app
 from gateway.admin.operations import Operations
 from gateway.caching.memory import MemoryStore
+from gateway.caching.recall import Recall
 from gateway.caching.redis import RedisStore
 from gateway.control import Control, OneProcess
 from gateway.http_app import http_app
@@ -32,6 +33,8 @@ from gateway.stages.measured import Measured
 from gateway.trace_export import exported
 from gateway.upkeep import Upkeep
 
+RECALL_DIVISOR = 4
+"""This part of the cache's memory is for replies as they were encoded, the rest for the answers."""
 RETIRE_SECONDS = 0.1
 """How often a configuration that was replaced is asked whether its last request has been answered."""
 
@@ -81,8 +84,11 @@ class Gateway:
         link = open_link(
             settings.cache.redis, root, purpose="cache", up=metrics.redis_up, registry=metrics.registry
         )
-        memory = MemoryStore(settings.cache.memory_bytes)
-        metrics.cache_bytes.set_function(lambda: memory.size_bytes)
+        self._recall_bytes = (
+            settings.cache.memory_bytes // RECALL_DIVISOR if not settings.tracing.otlp_endpoint else 0
+        )
+        memory = MemoryStore(settings.cache.memory_bytes - self._recall_bytes)
+        metrics.cache_bytes.set_function(self._cache_bytes)
         self._redis = RedisStore(link, metrics) if link else None
         access = open_access(settings, root, metrics)
         self._lasting = Lasting(metrics, memory, self._redis, access, exported(settings.tracing))
@@ -95,6 +101,7 @@ class Gateway:
             max_request_bytes=settings.server.max_request_bytes,
             access=access,
             tracing=self._lasting.tracing,
+            recall=self._recall(serving),
             newest=lambda: self.front.edge,
         )
         self.front = _front(settings, serving, edge)
@@ -138,6 +145,7 @@ class Gateway:
             catalog=serving.catalog,
             is_ready=serving.is_ready,
             measured=Measured(self.metrics, serving.catalog),
+            recall=self._recall(serving),
         )
         return _front(settings, serving, edge)
 
@@ -184,6 +192,24 @@ class Gateway:
     def _in_flight(self) -> float:
         fronts = (self.front, *self._retiring.values())
         return sum(front.edge.measured.in_flight for front in fronts)
+
+    def _recall(self, serving: Serving) -> Recall[Any] | None:
+        """Of one configuration. Not while requests are traced: each is to have the spans of its stages."""
+        if not self._recall_bytes:
+            return None
+        canaries = serving.rollouts.canaries
+        models = [
+            name
+            for name, contract in serving.catalog.contracts.items()
+            if contract.cache.enabled and name not in canaries
+        ]
+        hits = {name: self.metrics.lookups.labels(name, "memory", "hit") for name in models}
+        saved = {name: self.metrics.cache_saved.labels(name, "memory") for name in models}
+        return Recall(self._lasting.memory, self._recall_bytes, hits, saved)
+
+    def _cache_bytes(self) -> int:
+        recall = self.edge.recall
+        return self._lasting.memory.size_bytes + (recall.size_bytes if recall else 0)
 
     def _refresh_channels(self) -> None:
         self.serving.refresh_channels()

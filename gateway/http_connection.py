@@ -6,13 +6,16 @@ the clear, as Java's HttpClient and `curl --http2` do with every first request.
 """
 
 import asyncio
+import math
 import resource
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.protocols.at_once import begin
 from gateway.protocols.http_body import WHOLE_BODY
+from gateway.protocols.http_reply import WHOLE_REPLY
 
 HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together; also a chunk's extensions, and the trailers behind a chunked body."""
@@ -28,6 +31,8 @@ FILES_DIVISOR = 2
 """HTTP connections may take this part of the files that the process may open. The rest is for gRPC, the admin
 port, model servers and Redis: a flood must not look to the probes as if the gateway were dead."""
 
+TIMER_SECONDS = 0.001
+"""By so much uvloop's timers may fire too early."""
 _TOO_LARGE = b"request head is larger than the limit of %d bytes" % HEAD_LIMIT_BYTES
 
 
@@ -38,8 +43,15 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._in_head = True
         self._idle_bytes = 0  # received since the parser last reported anything that is handed on
+        self._closes_at = math.inf  # by the loop's clock, unless that is moved on
+        self._is_kept = False  # it closes for want of a further request
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = math.inf
         self._answering: RequestResponseCycle | None = None
+        self._is_parsing = False
+        self._begins: tuple[RequestResponseCycle, Any] | None = (
+            None  # a request that came with what is parsed
+        )
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own
@@ -52,7 +64,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
-        self._keep_open()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._answering is not None:
             self._answering.disconnected = True  # uvicorn tells the last request that came, and not this one
         super().connection_lost(exc)
@@ -68,34 +82,31 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless it adds up to a head that is too large."""
-        self._unset_keepalive_if_required()
         self._idle_bytes += len(data)
         rest = memoryview(data)
+        self._is_parsing = True
         try:
             while rest:
                 rest = self._parse(rest)
         except httptools.HttpParserError:
+            self._begin()
             self._refuse(b"400 Bad Request", b"Invalid HTTP request received.")
             return
+        finally:
+            self._is_parsing = False
+        self._begin(at_once=True)
         if self._idle_bytes > HEAD_LIMIT_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
-        elif self._timer is None and self._in_head:
-            self._close_after(HEAD_SECONDS)
-        elif self._timer is None and self.cycle.response_complete:
-            # The rest of a refused body, or a line end: uvicorn counts from the reply on, and has stopped.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        elif self._is_kept or self._closes_at == math.inf:
+            if self._in_head:
+                self._close_after(HEAD_SECONDS)
+            elif self.cycle.response_complete:  # what came is the rest of a refused body, or a line end
+                self._close_after(self.timeout_keep_alive, is_kept=True)
 
     def on_message_begin(self) -> None:
         """A head begins."""
         self._in_head = True
         super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header; trailers, which nobody here reads, are dropped."""
-        if self._in_head:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: the request starts."""
@@ -103,6 +114,8 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_bytes = 0
         self._keep_open()
         super().on_headers_complete()
+        if "path" in self.scope:  # else it offers an upgrade, and is read again
+            self.headers = []  # for trailers, which nobody here reads
         if self._is_ending:
             self.cycle.keep_alive = False
 
@@ -115,29 +128,75 @@ class HttpConnection(HttpToolsProtocol):
         """The body is there."""
         self._idle_bytes = 0
         self._keep_open()
-        # Tasks start later: those whose body came along with the head see this, and wait for nothing.
-        cast("dict[str, Any]", self.scope)[WHOLE_BODY] = True
+        # Requests begin later: those whose body came along with the head see this, and wait for nothing.
+        scope = cast("dict[str, Any]", self.scope)
+        scope[WHOLE_BODY] = self._whole_body
+        scope[WHOLE_REPLY] = self._send_whole
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The request is answered, perhaps before its body was complete."""
-        super().on_response_complete()
-        if self.cycle.more_body and self.cycle.response_complete:
+        # As uvicorn has it, but for its timer of each request's own.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.cycle.more_body:
             self._close_after(UNREAD_SECONDS)
+        elif self._closes_at == math.inf:  # else a further head has begun
+            self._close_after(self.timeout_keep_alive, is_kept=True)
 
     def shutdown(self) -> None:
         """The gateway ends: answer what is under way, or comes now, and say that it was the last."""
         self._is_ending = True
         if self.cycle is None or self.cycle.response_complete:
-            self._unset_keepalive_if_required()
             self._close_after(LAST_SECONDS)
         else:
             super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Start on a request."""
+        """Start on a request; while its bytes are parsed, once they are."""
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self._begins = (cycle, app)
+        if not self._is_parsing:
+            self._begin()
+
+    def _begin(self, *, at_once: bool = False) -> None:
+        """Start on the request that is to begin, if there is one; one whose body is there perhaps at once."""
+        if self._begins is None:
+            return
+        (cycle, app), self._begins = self._begins, None
+        if cycle.more_body or not at_once:
+            super()._start_asgi_task(cycle, app)
+            return
+        task = begin(cycle.run_asgi(app))
+        if task is not None:
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    def _whole_body(self) -> bytes:
+        """The body of the request that is being answered."""
+        cycle = self._answering
+        assert cycle is not None  # noqa: S101 - it is who asks
+        body, cycle.body = bytes(cycle.body), bytearray()
+        self.flow.resume_reading()
+        return body
+
+    def _send_whole(self, head: bytes, body: bytes) -> bool:
+        """Answer with a 200: header lines and body. False if ASGI's own way has more to do than that."""
+        cycle = self._answering
+        assert cycle is not None  # noqa: S101 - it is who answers
+        if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive or cycle.response_started:
+            return False
+        lines = [b"%b: %b\r\n" % header for header in cycle.default_headers]
+        self.transport.write(b"".join([STATUS_LINE[200], *lines, head, b"\r\n", body]))
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _should_upgrade(self) -> bool:
         """Keep uvicorn from starting on a request that is read again without its offer."""
@@ -176,11 +235,24 @@ class HttpConnection(HttpToolsProtocol):
             )
         self.transport.close()
 
-    def _close_after(self, seconds: float) -> None:
-        self._keep_open()
-        self._timer = self.loop.call_later(seconds, self.transport.close)
+    def _close_after(self, seconds: float, *, is_kept: bool = False) -> None:
+        """Close then. One timer does for all of a connection's requests: it looks whether it is time yet."""
+        self._closes_at, self._is_kept = self.loop.time() + seconds, is_kept
+        if self._closes_at < self._fires_at:
+            self._set_timer()
 
     def _keep_open(self) -> None:
+        self._closes_at, self._is_kept = math.inf, False
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._fires_at = self._closes_at
+        self._timer = self.loop.call_at(self._fires_at, self._fire)
+
+    def _fire(self) -> None:
+        self._timer, self._fires_at = None, math.inf
+        if self._closes_at <= self.loop.time() + TIMER_SECONDS:
+            self.transport.close()
+        elif self._closes_at < math.inf:
+            self._set_timer()

@@ -223,6 +223,7 @@ class InferResponse:
         expires_at: when a copy of it must no longer be given, in every cache tier alike; seconds of
             `time.time()`, 0 while no tier has it.
         computed_seconds: how long it took when it was computed, waits included; 0 while no tier has it.
+        key: the content key under which a tier has it; empty while none has.
     """
 
     model: str
@@ -236,3 +237,4 @@ class InferResponse:
     parameters: Mapping[str, Parameter] = field(default_factory=_no_parameters)
     expires_at: float = 0.0
     computed_seconds: float = 0.0
+    key: bytes = field(default=b"", compare=False)

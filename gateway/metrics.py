@@ -72,7 +72,9 @@ class Metrics:
             registry=registry,
         )
         self.cache_bytes = Gauge(
-            "gateway_cache_memory_bytes", "Bytes held by the memory tier.", registry=registry
+            "gateway_cache_memory_bytes",
+            "Bytes held by the memory tier, encoded replies included.",
+            registry=registry,
         )
         # Registered by `open_link` where a Redis is configured: a 0 without one would look like a loss.
         self.redis_up = Gauge(

@@ -6,13 +6,17 @@ the gateway consumes are not in it.
 """
 
 import struct
-from collections.abc import Iterator
+from functools import lru_cache
 
 from blake3 import blake3
 
 from gateway.inference import InferRequest, Parameter
 
 KEY_BYTES = 32
+KNOWN = 1024
+"""Beginnings and ends of canonical forms that are kept: those of a model's requests are mostly the same."""
+
+_length = struct.Struct("<Q").pack
 
 
 def content_key(request: InferRequest, version: str, variant: str, build_digest: bytes) -> bytes:
@@ -24,30 +28,34 @@ def content_key(request: InferRequest, version: str, variant: str, build_digest:
         variant: the same.
         build_digest: `Contract.build_digest` of that version and variant.
     """
-    hasher = blake3(build_digest)
-    for field in _fields(request, version, variant):
-        hasher.update(struct.pack("<Q", len(field)))
-        hasher.update(field)
+    inputs = request.inputs
+    hasher = blake3(build_digest + _begin(request.model, version, variant, len(inputs)))
+    for tensor in inputs if len(inputs) == 1 else sorted(inputs, key=lambda tensor: tensor.name):
+        hasher.update(_before_data(tensor.name, tensor.datatype, tensor.shape) + _length(len(tensor.data)))
+        hasher.update(tensor.data)
+    hasher.update(_end(request.outputs))
+    for name, value in sorted(request.parameters.items()):
+        hasher.update(_joined(name.encode(), _parameter(value)))
     return hasher.digest(KEY_BYTES)
 
 
-def _fields(request: InferRequest, version: str, variant: str) -> Iterator[bytes | memoryview]:
-    yield from (request.model.encode(), version.encode(), variant.encode())
-    yield _number(len(request.inputs))
-    for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
-        yield tensor.name.encode()
-        yield tensor.datatype.encode()
-        yield struct.pack(f"<{len(tensor.shape)}q", *tensor.shape)
-        yield tensor.data
-    yield _number(len(request.outputs))
-    yield from (name.encode() for name in request.outputs)
-    for name, value in sorted(request.parameters.items()):
-        yield name.encode()
-        yield _parameter(value)
+@lru_cache(KNOWN)
+def _begin(model: str, version: str, variant: str, inputs: int) -> bytes:
+    return _joined(model.encode(), version.encode(), variant.encode(), _length(inputs))
 
 
-def _number(value: int) -> bytes:
-    return struct.pack("<Q", value)
+@lru_cache(KNOWN)
+def _before_data(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return _joined(name.encode(), datatype.encode(), struct.pack(f"<{len(shape)}q", *shape))
+
+
+@lru_cache(KNOWN)
+def _end(outputs: tuple[str, ...]) -> bytes:
+    return _joined(_length(len(outputs)), *(name.encode() for name in outputs))
+
+
+def _joined(*fields: bytes) -> bytes:
+    return b"".join(part for field in fields for part in (_length(len(field)), field))
 
 
 def _parameter(value: Parameter) -> bytes:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.access import Access
+from gateway.caching.recall import Recall
 from gateway.catalog import Catalog
 from gateway.chain import Infer
 from gateway.errors import DeadlineExceeded, MalformedBody
@@ -41,6 +42,7 @@ class Edge:
         max_request_bytes: the largest body, as sent and once expanded.
         access: lets callers in by their API keys; None where everybody may ask.
         tracing: makes the spans; None when it is off.
+        recall: answers bytes that were answered before; None where it may not.
         clock: seconds, monotonic.
         began: set when every model could be answered for the first time.
         leaving: set when this gateway is about to stop: it answers, and says that it is not ready.
@@ -58,6 +60,7 @@ class Edge:
     max_request_bytes: int
     access: Access | None = None
     tracing: Tracing | None = None
+    recall: Recall[Any] | None = None
     clock: Callable[[], float] = time.monotonic
     began: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)

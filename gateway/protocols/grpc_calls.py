@@ -8,6 +8,7 @@ services' real names.
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.errors import InferwayError, MalformedBody, Unsupported
 from gateway.protocols.edge import NO_SPAN, Edge
+from gateway.protocols.grpc_wire import wire_form
 from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, grpc_trailers
 from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
 from gateway.stages.measured import Measurement
@@ -89,9 +91,16 @@ class Methods:
         self._protocol = protocol
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
-    def unary(self, name: str, request: Any, handler: Handler, *, measures: bool = False) -> None:
-        """One unary method; `request` is its message class; `measures` for those that infer."""
+    def unary(
+        self, name: str, request: Any, handler: Handler, *, measures: bool = False, recalls: bool = False
+    ) -> None:
+        """One unary method; `request` is its message class; `measures` for those that infer.
+
+        `recalls` for those whose answer depends on the message and the variant alone: where labels may move
+        it depends on more.
+        """
         path = f"{self._service}/{name}"
+        answer = partial(self._recalled, path) if recalls else _answer
 
         async def call(data: bytes, context: Context) -> Any:
             identify(context.invocation_metadata())
@@ -101,7 +110,7 @@ class Methods:
                     reply = await handler(parsed(request, data), measurement, context)
                 else:
                     with request_span(self._edge, path, context, measurement), measurement:
-                        reply = await handler(parsed(request, data), measurement, context)
+                        reply = await answer(request, data, handler, measurement, context)
             except Exception as error:  # noqa: BLE001 - as above
                 await self._fail(context, name, error, is_logged=measures)
             else:
@@ -109,6 +118,35 @@ class Methods:
                 return reply
 
         self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
+
+    async def _recalled(
+        self,
+        path: str,
+        request: Any,
+        data: bytes,
+        handler: Handler,
+        measurement: Measurement,
+        context: Context,
+    ) -> Any:
+        """What these very bytes were answered with before, else what the handler makes; serialised."""
+        recall, access = self._edge.recall, self._edge.access
+        wire = None if recall is None else wire_form(path, metadata_of(context), data)
+        if recall is None or wire is None:
+            return await _answer(request, data, handler, measurement, context)
+        model = recall.model(wire)
+        if model is not None:
+            measurement.asks(model)
+            if access is not None:
+                access.check_model(model)
+            known = await recall.find(wire)
+            if known is not None:
+                measurement.answered(known.response)
+                return known.reply
+        reply = _serialize(await _answer(request, data, handler, measurement, context))
+        response = measurement.response
+        if response is not None and recall.takes(response):
+            recall.keep(wire, response, reply, len(reply) + wire.held_bytes)
+        return reply
 
     def stream(
         self,
@@ -166,6 +204,12 @@ def parsed(kind: Any, data: bytes) -> Any:
         raise MalformedBody(f"the message is no {kind.DESCRIPTOR.name}: {error}") from error
 
 
+async def _answer(
+    request: Any, data: bytes, handler: Handler, measurement: Measurement, context: Context
+) -> Any:
+    return await handler(parsed(request, data), measurement, context)
+
+
 def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
+    data: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return data

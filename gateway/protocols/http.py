@@ -6,8 +6,8 @@ protocols have in common is here.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import structlog
@@ -20,15 +20,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import InferwayError, MalformedBody
-from gateway.inference import InferResponse
-from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority, reply_facts
-from gateway.protocols.http_body import WHOLE_BODY, read_body
-from gateway.protocols.http_coding import compress, expand, reply_coding
+from gateway.protocols.at_once import in_task
+from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority
+from gateway.protocols.http_body import WHOLE_BODY, read_body, whole_body
+from gateway.protocols.http_coding import expand
+from gateway.protocols.http_reply import HttpReply, coded, send_reply
+from gateway.protocols.http_wire import wire_form
 from gateway.protocols.problems import failure_headers, http_status
-from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
+from gateway.request_id import HEADER, bind_request_id
 from gateway.stages.measured import Measurement
 
-JSON = b"application/json"
 BODY_SECONDS = 120.0
 """How long a body may take, whatever deadline its caller asks for: who sends slowly is not waited for."""
 _REQUEST_ID = HEADER.encode()
@@ -37,18 +38,7 @@ _W3C = (b"traceparent", b"tracestate")
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReply:
-    """Status, body and headers (names in lower case; content-length is added)."""
-
-    body: bytes
-    status: int = 200
-    content_type: bytes = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class HttpCall:
+class HttpCall(NamedTuple):
     """A request whose body is there, expanded and within the limit.
 
     Attributes:
@@ -96,11 +86,6 @@ class HttpCall:
 Handler = Callable[[HttpCall], Awaitable[HttpReply]]
 
 
-def answer(response: InferResponse, body: bytes, content_type: bytes = JSON) -> HttpReply:
-    """A 200 whose headers say which cache, variant, version and backend answered."""
-    return HttpReply(body, content_type=content_type, headers=reply_facts(response))
-
-
 class HttpEndpoint:
     """The ASGI app of one route.
 
@@ -129,7 +114,7 @@ class HttpEndpoint:
         self._edge = edge
         self._protocol = protocol
         self._error_body = error_body
-        self._measures = measures
+        self.measures = measures
         self._route = route
         self._is_open = is_open
         self._access = None if is_open else edge.access
@@ -137,21 +122,22 @@ class HttpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        identify(scope)
+        headers = dict(scope["headers"])
+        request_id = bind_request_id(headers.get(_REQUEST_ID, b"").decode("latin-1"))
         measurement = self._edge.measured.start(self._protocol)
         try:
-            if self._measures:
+            if self.measures:
                 with self._span(scope, measurement), measurement:
-                    reply = await self._reply(scope, receive, measurement)
+                    reply = await self._reply(scope, headers, receive, measurement)
             else:
-                reply = await self._reply(scope, receive, measurement)
+                reply = await self._reply(scope, headers, receive, measurement)
         except InferwayError as error:
             reply = self._problem(error)
         except Exception as error:  # noqa: BLE001 - the last line of defence: a caller gets an answer
-            if not self._measures:  # else the measurement has said it
+            if not self.measures:  # else the measurement has said it
                 _log.exception("request_failed", protocol=self._protocol, route=self._route)
             reply = self._problem(error)
-        await _send(send, reply)
+        await send_reply(scope, send, reply, request_id)
 
     def _span(self, scope: Scope, measurement: Measurement) -> AbstractContextManager[None]:
         tracing = self._edge.tracing
@@ -166,10 +152,11 @@ class HttpEndpoint:
         attributes = {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: self._route}
         return tracing.request(f"{method} {self._route}", sent, attributes, measurement, _status_attribute)
 
-    async def _reply(self, scope: Scope, receive: Receive, measurement: Measurement) -> HttpReply:
+    async def _reply(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, measurement: Measurement
+    ) -> HttpReply:
         edge = self._edge
         arrived = edge.clock()
-        headers = dict(scope["headers"])
         path = scope.get("path_params", {})
         model = path.get("model", "")
         measurement.asks(model, path.get("version", ""))
@@ -177,18 +164,41 @@ class HttpEndpoint:
             await self._access.admit(
                 headers.get(b"authorization", b"").decode("latin-1"),
                 headers.get(b"x-api-key", b"").decode("latin-1"),
-                model=model if self._measures else "",
+                model=model if self.measures else "",
             )
         timeout_seconds = _timeout_seconds(headers)
         if self._is_open:
             body = b""  # what a stranger sends there is no use, and is not kept
         elif WHOLE_BODY in scope and b"content-encoding" not in headers:
-            body = await self._body(receive, headers)  # nothing to wait for: a timer would cost more than it
+            body = whole_body(scope, edge.max_request_bytes)
         else:
+            await in_task()
             deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
             body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
-        return await _coded(await self._handler(call), call.header(b"accept-encoding"))
+        reply = await self._answer(call)
+        accept = headers.get(b"accept-encoding")
+        return reply if accept is None else await coded(reply, accept.decode("latin-1"))
+
+    async def _answer(self, call: HttpCall) -> HttpReply:
+        """What these very bytes were answered with before, else what the handler makes of them."""
+        recall = self._edge.recall
+        if recall is None or not self.measures or call.path.get("model") not in recall.models:
+            await in_task()
+            return await self._handler(call)
+        wire = wire_form(self._route, call.path, call.headers, call.query, call.body)
+        known = None if wire is None else await recall.find(wire)
+        if known is not None:
+            call.measurement.answered(known.response)
+            reply: HttpReply = known.reply
+            return reply
+        await in_task()
+        reply = await self._handler(call)
+        response = call.measurement.response
+        if wire is not None and response is not None and recall.takes(response):
+            reply = reply.with_lines()
+            recall.keep(wire, response, reply, len(reply.body) + wire.held_bytes)
+        return reply
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """The body, expanded if it is compressed."""
@@ -262,23 +272,3 @@ def _timeout_seconds(headers: Mapping[bytes, bytes]) -> float | None:
         text = value.decode("latin-1")
         raise MalformedBody(f"X-Request-Timeout-Ms: expected a positive number of milliseconds, got '{text}'")
     return milliseconds / 1000
-
-
-async def _coded(reply: HttpReply, accept: str) -> HttpReply:
-    """The reply, compressed if the caller accepts that."""
-    coding = reply_coding(accept, len(reply.body))
-    if not coding:
-        return reply
-    headers = {**reply.headers, "content-encoding": coding, "vary": "accept-encoding"}
-    return replace(reply, body=await compress(reply.body, coding), headers=headers)
-
-
-async def _send(send: Send, reply: HttpReply) -> None:
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", str(len(reply.body)).encode()),
-        (_REQUEST_ID, REQUEST_ID.get().encode()),
-        *((name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

@@ -6,12 +6,25 @@ for every request that is answered before its end.
 
 from collections.abc import Mapping
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from gateway.errors import BodyTooLarge, MalformedBody
 
 WHOLE_BODY = "inferway.whole_body"
-"""What a scope holds if its request's body was there, to its end, when the request started."""
+"""What a scope holds if its request's body was there, to its end, when the request started: a callable that
+gives it. There is nothing to wait for then, and a timer would cost more than the body."""
+
+
+def whole_body(scope: Scope, limit: int) -> bytes:
+    """The body of such a request, as it was sent.
+
+    Raises:
+        BodyTooLarge: over `limit` bytes.
+    """
+    body: bytes = scope[WHOLE_BODY]()
+    if len(body) > limit:
+        raise BodyTooLarge(limit)
+    return body
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:

@@ -72,7 +72,7 @@ def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     methods.unary("ModelConfig", oip.ModelConfigRequest, service.model_config)
     methods.unary("ModelStatistics", oip.ModelStatisticsRequest, service.model_statistics)
     methods.unary("RepositoryIndex", oip.RepositoryIndexRequest, service.repository_index)
-    methods.unary("ModelInfer", oip.ModelInferRequest, service.infer, measures=True)
+    methods.unary("ModelInfer", oip.ModelInferRequest, service.infer, measures=True, recalls=True)
     methods.stream("ModelStreamInfer", oip.ModelInferRequest, service.stream_infer)
     methods.unsupported("Inferway has no shared memory, model control, trace or log settings", *UNSUPPORTED)
     return [methods.handler()]

@@ -15,8 +15,16 @@ from gateway.contract import Contract
 from gateway.errors import MalformedBody, Unsupported
 from gateway.inference import InferRequest, InferResponse
 from gateway.protocols import oip_metadata
-from gateway.protocols.edge import PRIORITY, Edge, backend_parameters, priority, reply_facts, timeout_seconds
-from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
+from gateway.protocols.edge import (
+    PRIORITY,
+    Edge,
+    backend_parameters,
+    priority,
+    reply_facts,
+    timeout_seconds,
+)
+from gateway.protocols.http import HttpCall, Routes
+from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_fields import optional, shown
 from gateway.protocols.oip_json import parse_json, tensor_to_json
@@ -35,6 +43,8 @@ UNSUPPORTED_PATHS = (
     "/v2/logging",
 )
 """Parts of Triton's protocol that Inferway does not serve; no entry of `extensions` promises them."""
+
+_HEADER_LENGTH, _PRIORITY = HEADER_LENGTH.lower().encode(), PRIORITY.encode()
 
 _NOT_READY = 400
 """The status of "false" for the specification (any 4xx) and for Triton."""
@@ -116,7 +126,7 @@ class _OpenInference:
         model, version = _model_version(call)
         contract = self._edge.catalog.contract(model)
         self._edge.catalog.version(model, version=version)
-        body = read_infer_body(call.body, call.headers.get(HEADER_LENGTH.lower().encode()), contract)
+        body = read_infer_body(call.body, call.headers.get(_HEADER_LENGTH), contract)
         asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
         request = InferRequest(
             model=model,
@@ -128,7 +138,7 @@ class _OpenInference:
             parameters=backend_parameters(body.parameters),
             deadline=self._edge.deadline(model, min(asked, default=None), arrived=call.arrived),
             id=body.id,
-            priority=priority(body.parameters, call.header(PRIORITY.encode())),
+            priority=priority(body.parameters, call.header(_PRIORITY)),
         )
         response = await self._edge.infer(request)
         call.measurement.answered(response)

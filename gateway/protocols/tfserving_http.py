@@ -17,7 +17,8 @@ from starlette.routing import Route
 from gateway.errors import InvalidRequest, MalformedBody, Unsupported
 from gateway.inference import InferRequest
 from gateway.protocols.edge import Edge
-from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
+from gateway.protocols.http import HttpCall, Routes
+from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.oip_fields import INT64_LIMIT, shown
 from gateway.protocols.oip_json import parse_json
 from gateway.protocols.problems import error_object

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from gateway.errors import MalformedBody, Unsupported
 from gateway.inference import InferRequest, split_bytes
 from gateway.protocols.edge import Edge
-from gateway.protocols.http import HttpCall, HttpReply, Routes, answer
+from gateway.protocols.http import HttpCall, Routes
+from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.multipart import parse_multipart
 from gateway.protocols.oip_json import parse_json
 from gateway.protocols.problems import torchserve_object

@@ -66,7 +66,7 @@ class Cached:
         if known is not None:
             self._hits[request.model].inc()
             self._saved[request.model].inc(known.computed_seconds)
-            return replace(known, cache=self._tier)
+            return known if known.cache == self._tier else replace(known, cache=self._tier)
         self._misses[request.model].inc()
         voids = self._store.voids
         asked = self._clock()
@@ -74,7 +74,7 @@ class Cached:
         # Stored only under the key of what really answered, and not if answers were voided meanwhile.
         is_its_own = (response.version, response.variant) == (request.version, request.variant)
         if is_its_own and voids == self._store.voids:
-            response = await self._keep(request, response, self._clock() - asked)
+            return await self._keep(request, response, self._clock() - asked)
         return replace(response, cache="miss") if response.cache == "off" else response
 
     async def _keep(self, request: InferRequest, response: InferResponse, seconds: float) -> InferResponse:
@@ -84,5 +84,6 @@ class Cached:
             ttl_seconds = self._ttl_seconds[request.model] * (1 - TTL_JITTER_RATIO * self._rng())
             response = replace(response, expires_at=now + ttl_seconds, computed_seconds=seconds)
         if response.expires_at > now:
-            await self._store.put(request.key, response, response.expires_at - now)
-        return response
+            kept = replace(response, key=request.key, cache=self._tier)
+            await self._store.put(request.key, kept, response.expires_at - now)
+        return replace(response, cache="miss") if response.cache == "off" else response

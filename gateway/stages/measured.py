@@ -88,6 +88,7 @@ class Measurement:
         variant: that answered.
         cache: `InferResponse.cache`.
         backend: the kind of backend that computed the answer.
+        response: the answer, once there is one.
         outcome: once it has ended; model and version are then configured names, or `unknown` and empty.
     """
 
@@ -98,6 +99,7 @@ class Measurement:
         "model",
         "outcome",
         "protocol",
+        "response",
         "started",
         "variant",
         "version",
@@ -108,6 +110,7 @@ class Measurement:
         self.protocol = protocol
         self.started = started
         self.model = self.version = self.variant = self.cache = self.backend = self.outcome = ""
+        self.response: InferResponse | None = None
 
     def asks(self, model: str, version: str = "") -> None:
         """The request names this model: known as soon as the route is, refusals included."""
@@ -115,6 +118,7 @@ class Measurement:
 
     def answered(self, response: InferResponse) -> None:
         """The chain answered: its concrete version replaces the one asked for."""
+        self.response = response
         self.version, self.variant = response.version, response.variant
         self.cache, self.backend = response.cache, response.backend
 

@@ -67,7 +67,7 @@ class Resolved:
         else:
             is_known = request.model not in self._catalog.passthrough
             response = await self._call_next(self._resolve(request) if is_known else request)
-        return replace(response, id=request.id)
+        return response if response.id == request.id else replace(response, id=request.id)
 
     def _resolve(self, request: InferRequest) -> InferRequest:
         contract = self._catalog.contract(request.model)

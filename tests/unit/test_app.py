@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 
 from gateway.app import build
 from gateway.loading import load_settings
+from gateway.traffic_settings import RolloutSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +77,27 @@ def test_admission_is_there_unless_it_is_turned_off(enabled: str, expected: bool
     settings = load_settings(ROOT / "inferway.full.yaml", {"INFERWAY_ADMISSION__ENABLED": enabled})
     metrics = generate_latest(build(settings, ROOT).metrics.registry).decode()
     assert ('gateway_admission_limit_requests{model="cnn_mnist"' in metrics) is expected
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"INFERWAY_TRACING__OTLP_ENDPOINT": "http://127.0.0.1:1"}, {"INFERWAY_CACHE__MEMORY_BYTES": "0"}],
+    ids=["each request is to have its spans", "no memory tier"],
+)
+async def test_replies_are_not_recalled_where(setting: dict[str, str]) -> None:
+    assert build(load_settings(ROOT / "inferway.yaml", {}), ROOT).edge.recall is not None
+    gateway = build(load_settings(ROOT / "inferway.yaml", setting), ROOT)
+    assert gateway.edge.recall is None
+    if gateway.edge.tracing is not None:
+        await gateway.edge.tracing.aclose()
+
+
+def test_of_a_model_with_a_canary_no_reply_is_recalled() -> None:
+    settings = load_settings(ROOT / "inferway.yaml", {})
+    (first, *_) = settings.pools
+    canary = RolloutSettings.model_validate({"model": first.model, "canary_variant": "int8", "weight": 0.5})
+    gateway = build(settings.model_copy(update={"rollouts": (canary,)}), ROOT)
+    recall = gateway.edge.recall
+    assert recall is not None
+    assert first.model not in recall.models
+    assert len(recall.models) == len(gateway.edge.catalog.contracts) - 1

@@ -11,6 +11,7 @@ import uvicorn
 from gateway import http_connection
 from gateway.http_connection import HEAD_LIMIT_BYTES, HttpConnection
 from gateway.protocols.http_body import WHOLE_BODY
+from gateway.protocols.http_reply import WHOLE_REPLY
 
 KEEP_ALIVE_SECONDS = 1
 HEAD = b"POST /x HTTP/1.1\r\nhost: x\r\n"
@@ -18,7 +19,20 @@ FULL = HEAD + b"content-length: 2\r\n\r\nhi"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with what it got: whether all of it came at once, method, headers, body (not on /refused)."""
+    """Answers with what it got: whether all of it came at once, method, headers, body (not on /refused).
+
+    On /at-once it takes and gives all in one step, and says whether it is in a task; on /slow it waits first.
+    """
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.05)
+    if scope["path"] == "/at-once":
+        body = scope[WHOLE_BODY]() + (b" at once" if asyncio.current_task() is None else b" in a task")
+        if scope[WHOLE_REPLY](b"content-length: %d\r\nx-whole: 1\r\n" % len(body), body):
+            return
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return
     start = b"whole " if WHOLE_BODY in scope else b"head "
     body = b""
     more = scope["path"] != "/refused"
@@ -239,4 +253,33 @@ async def test_a_connection_without_a_request_ends_soon_after_the_gateway_does(
     for connection in list(server.server_state.connections):
         connection.shutdown()
     assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+AT_ONCE, SLOW = FULL.replace(b"/x", b"/at-once"), FULL.replace(b"/x", b"/slow")
+
+
+async def test_a_request_that_waits_for_nothing_is_answered_without_a_task_again_and_again(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(3):
+        writer.write(AT_ONCE)
+        reply = await reader.readuntil(b" at once")
+        assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"content-length: 10\r\nx-whole: 1\r\n\r\nhi at once" in reply
+    async with asyncio.timeout(3 * KEEP_ALIVE_SECONDS):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_caller_that_wants_no_further_request_is_told_that_this_was_the_last(port: int) -> None:
+    reply = await exchange(port, AT_ONCE.replace(b"host: x", b"host: x\r\nconnection: close"))
+    assert b"connection: close\r\n" in reply
+    assert reply.endswith(b"\r\n\r\nhi at once<closed>")
+
+
+async def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(AT_ONCE + SLOW + AT_ONCE + FULL)
+    for end in (b"hi at once", b"|hi", b"hi in a task", b"|hi"):
+        assert (await reader.readuntil(end)).count(b"HTTP/1.1 200 ") == 1
     writer.close()

@@ -18,7 +18,8 @@ from gateway.inference import InferResponse
 from gateway.metrics import Metrics
 from gateway.protocols import http
 from gateway.protocols.edge import Edge
-from gateway.protocols.http import HttpCall, HttpEndpoint, HttpReply, Routes, answer
+from gateway.protocols.http import HttpCall, HttpEndpoint, Routes
+from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.problems import error_object
 from gateway.stages.measured import Measured
 from tests.fakes import FakeInfer, a_contract

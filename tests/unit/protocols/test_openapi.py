@@ -6,7 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.protocols.http import HttpCall, HttpReply, Routes
+from gateway.protocols.http import HttpCall, Routes
+from gateway.protocols.http_reply import HttpReply
 from gateway.protocols.openapi import document
 from gateway.protocols.problems import error_object
 from tests.fakes import FakeInfer, fake_edge
