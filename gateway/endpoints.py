@@ -119,7 +119,7 @@ def new_memberships(
             source=DnsSource(found.dns) if found.dns else FileSource(root / (found.file or "")),
             pools={key: pool for key, pool in pools.items() if entry in names[key]},
             open_backend=lambda name, address: open_backend(entry, name, found.at(address)),
-            new_endpoint=lambda name, backend: _endpoint(name, found.backend, backend, settings.balancing),
+            new_endpoint=lambda name, backend: _endpoint(name, found, backend, settings.balancing),
             health=health,
             interval_seconds=settings.balancing.discovery_interval_seconds,
             lookups=metrics.discovery_lookups,
@@ -193,7 +193,7 @@ def new_balancer(
     staying = {(endpoint.name, endpoint.infer): endpoint for endpoint in known}
     endpoints = [
         staying.get((name, clients[name].backend))
-        or _endpoint(name, settings.endpoints[name].backend, clients[name].backend, balancing)
+        or _endpoint(name, settings.endpoints[name], clients[name].backend, balancing)
         for name in names
         if name in clients
     ]
@@ -213,7 +213,9 @@ def new_balancer(
     )
 
 
-def _endpoint(name: str, kind: str, backend: Backend, balancing: BalancingSettings) -> Endpoint:
+def _endpoint(
+    name: str, settings: EndpointSettings, backend: Backend, balancing: BalancingSettings
+) -> Endpoint:
     rules = OutlierRules(
         balancing.consecutive_failures,
         balancing.ejection_seconds,
@@ -222,9 +224,10 @@ def _endpoint(name: str, kind: str, backend: Backend, balancing: BalancingSettin
     )
     return Endpoint(
         name,
-        kind,
+        settings.backend,
         backend,
         PeakEwma(balancing.latency_decay_seconds),
         Outlier(rules),
         AnswerCounts(balancing.outlier_window_seconds),
+        instances=settings.batches_at_a_time,
     )

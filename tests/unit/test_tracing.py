@@ -91,7 +91,7 @@ class Rig:
                 "Retry",
                 partial(
                     Retry,
-                    new_budget=partial(RetryBudget, ratio=1, floor_per_second=10),
+                    budget_of=lambda _: RetryBudget(ratio=1, floor_per_second=10),
                     max_attempts=3,
                     metrics=metrics,
                 ),
