@@ -144,7 +144,7 @@ def _batched(
     return Batched(
         pool,
         model=key.model,
-        has_room=pool.has_room,
+        idle_instances=pool.idle_instances,
         joining=Joining(contract),
         size_limit=SizeLimit(max_rows, batching.latency_goal_seconds),
         max_bytes=min(batching.max_bytes, settings.server.max_request_bytes),

@@ -125,14 +125,13 @@ class Balancer:
         now = self._clock()
         return any(e.name not in request.excluded and e.is_available(now) for e in self.endpoints)
 
-    def has_room(self, excluded: frozenset[str]) -> bool:
-        """Whether one of the endpoints, but for those excluded, has nothing that waits for it to get free.
+    def idle_instances(self, excluded: frozenset[str]) -> int:
+        """Of the endpoint with the most of them, but for those excluded; negative when more waits than one.
 
-        So an endpoint gets one batch more than it works on: it need not idle until the next one comes. Where
-        no endpoint is left there is room too, since whoever waited would wait for nothing.
+        Where no endpoint is left it is 1, since whoever waited for one to get free would wait for nothing.
         """
         left = self._candidates(excluded, self._clock())
-        return not left or any(endpoint.in_flight <= endpoint.instances for endpoint in left)
+        return max((endpoint.instances - endpoint.in_flight for endpoint in left), default=1)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Make one attempt.

@@ -15,6 +15,9 @@ from typing import Generic, TypeVar
 
 from gateway.inference import InferRequest
 
+KNOWN_CALLERS = 64
+"""When so many more than wait are remembered, those who have nothing waiting are forgotten."""
+
 W = TypeVar("W")
 
 
@@ -176,8 +179,9 @@ class FairQueue(Generic[W]):
             self._groups.pop(group.key, None)
         if not self._length:
             self._ends.clear()
-        elif len(self._ends) > 2 * self._length + 64:  # callers whose last request has gone
-            self._ends = {client: end for client, end in self._ends.items() if end > self._virtual}
+        elif len(self._ends) > 2 * self._length + KNOWN_CALLERS:
+            here = {item.client for group in self._groups.values() for _, _, item in group.heap}
+            self._ends = {client: end for client, end in self._ends.items() if client in here}
 
 
 def _first(group: Group[W]) -> tuple[float, int]:

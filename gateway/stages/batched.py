@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Group, Item
@@ -32,8 +33,8 @@ from gateway.metrics import Metrics
 APART_SECONDS = 1.0
 """How long nothing joins once more was sent again alone than the budget covers."""
 
-HasRoom = Callable[[frozenset[str]], bool]
-"""Whether a pool has an endpoint, other than these, with less to do than it can have."""
+IdleInstances = Callable[[frozenset[str]], int]
+"""How many batches more the most idle endpoint of a pool, other than these, would work on at once."""
 
 Link = Callable[[], None]
 
@@ -60,11 +61,12 @@ class _Waiter:
 class _Batch:
     """Items that were sent together; `waiting` of them are still waited for."""
 
-    __slots__ = ("items", "sent", "task", "waiting", "was_full")
+    __slots__ = ("items", "rows", "sent", "task", "waiting", "was_full")
 
     def __init__(self, items: "Sequence[Item[_Waiter]]", sent: float, *, was_full: bool) -> None:
         self.items = items
         self.sent = sent
+        self.rows = sum([item.rows for item in items])  # 0 once it is over
         self.waiting = len(items)
         self.was_full = was_full
         self.task: asyncio.Task[None] | None = None
@@ -78,7 +80,7 @@ class Batched:
     Args:
         call_next: the pool's balancer.
         model: of the pool.
-        has_room: asked before anything is sent, unless nothing is in flight.
+        idle_instances: asked before anything is sent, unless nothing is in flight.
         joining: which requests join, and how.
         size_limit: how many rows a batch may have.
         max_bytes: of one batch, of its inputs and of its outputs.
@@ -95,7 +97,7 @@ class Batched:
         call_next: Infer,
         *,
         model: str,
-        has_room: HasRoom,
+        idle_instances: IdleInstances,
         joining: Joining,
         size_limit: SizeLimit,
         max_bytes: int,
@@ -107,7 +109,7 @@ class Batched:
         trace: Callable[[], Link] | None = None,
     ) -> None:
         self._call_next = call_next
-        self._has_room = has_room
+        self._idle_instances = idle_instances
         self._joining = joining
         self._size_limit = size_limit
         self._max_bytes = max_bytes
@@ -117,7 +119,7 @@ class Batched:
         self._clock = clock
         self._trace = trace
         self._queue: FairQueue[_Waiter] = FairQueue()
-        self._in_flight = 0
+        self._in_flight = self._rows_in_flight = 0
         self._apart_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._sizes = metrics.batch_requests.labels(model)
@@ -131,10 +133,10 @@ class Batched:
             DeadlineExceeded: its deadline passed, before or after it was sent.
             InferwayError: as the balancer's; of what it was sent with, if it was not alone.
         """
-        now = self._clock()
+        now, rows = self._clock(), request.inputs[0].shape[0]
         if now < self._apart_until:
             return await self._alone(request)
-        if not self._queue and not self._max_delay_seconds and self._may_send(request.excluded):
+        if not self._queue and not self._max_delay_seconds and self._may_send(request.excluded, rows):
             return await self._alone(request)
         caller = CALLER.get()
         item = Item(
@@ -160,16 +162,17 @@ class Batched:
     async def _alone(self, request: InferRequest) -> InferResponse:
         """Send a request as it is."""
         self._count(1, Closed.IDLE)
+        rows, sent = request.inputs[0].shape[0], self._clock()
         is_first = not self._in_flight
         self._in_flight += 1
-        sent = self._clock()
+        self._rows_in_flight += rows
         try:
             response = await self._call_next(request)
             if is_first:
                 self._size_limit.answered_alone(self._clock() - sent)
             return response
         finally:
-            self._ended()
+            self._ended(rows)
 
     async def _outcome(self, item: Item[_Waiter]) -> InferResponse | Exception | None:
         """What becomes of an item; its own deadline ends the wait."""
@@ -181,8 +184,9 @@ class Batched:
                 return await item.waiter.outcome
         except TimeoutError as error:
             self._leave(item)
-            when = "could be sent" if item.waiter.batch is None else "an answer came"
-            text = f"model '{item.request.model}': the deadline passed before it {when}"
+            if item.waiter.batch is None:
+                raise _expired(item) from error
+            text = f"model '{item.request.model}': no answer before the deadline"
             raise DeadlineExceeded(text) from error
         except asyncio.CancelledError:
             self._leave(item)
@@ -197,16 +201,24 @@ class Batched:
             if not batch.waiting and batch.task is not None:
                 batch.task.cancel()
 
-    def _may_send(self, excluded: frozenset[str]) -> bool:
-        """Whether to send now. With nothing in flight always: then nothing would end that others wait for."""
-        return not self._in_flight or self._has_room(excluded)
+    def _may_send(self, excluded: frozenset[str], rows: int) -> bool:
+        """Whether to send so many rows now.
+
+        With nothing in flight always, as nothing would end that they could wait for; where an endpoint is
+        idle, too. To wait for its turn at one that is at work, a batch must be as large as those in flight:
+        else each answer would be followed by a batch of one, and most batches would be that.
+        """
+        if not self._in_flight:
+            return True
+        idle = self._idle_instances(excluded)
+        return idle > 0 or (not idle and rows * self._in_flight >= self._rows_in_flight)
 
     def _send_what_may(self) -> None:
         """Send the next batch, if there is one and room for it."""
         now = self._clock()
         first_due = math.inf
         for group in self._queue.groups():
-            if not self._may_send(group.excluded):
+            if not self._may_send(group.excluded, group.rows):
                 continue
             due = self._due(group)
             if now >= due:
@@ -235,8 +247,7 @@ class Batched:
         bounds = Bounds(rows, limit.max_rows, self._max_bytes, self._preferred_rows)
         taken = self._queue.take(group, bounds, now)
         for item in taken.expired:
-            text = f"model '{item.request.model}': the deadline passed before it could be sent"
-            _end(item, DeadlineExceeded(text))
+            _end(item, _expired(item))
         if taken.items:
             self._start(taken.items, taken.closed, now)
         if self._queue:
@@ -255,8 +266,9 @@ class Batched:
             for item in items[1:]:
                 item.waiter.context.run(link)
         self._in_flight += 1
+        self._rows_in_flight += batch.rows
         batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=first)
-        batch.task.add_done_callback(self._landed)
+        batch.task.add_done_callback(partial(self._landed, batch))
 
     async def _run(self, batch: _Batch) -> None:
         """Send a batch, and give everybody in it what is theirs."""
@@ -267,9 +279,11 @@ class Batched:
         except Exception as error:  # noqa: BLE001 - whatever it is, each of them must hear of it
             if isinstance(error, AttemptTimedOut):
                 self._learn(batch)
+            self._over(batch)
             self._failed(batch, error)
             return
         self._learn(batch)
+        self._over(batch)  # first, so that the endpoint need not wait for what is done with its answer
         if len(items) == 1:
             _end(items[0], response)
             return
@@ -298,13 +312,20 @@ class Batched:
         seconds = self._clock() - batch.sent
         self._size_limit.answered(seconds, was_full=batch.was_full, spare_seconds=spare_seconds)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _over(self, batch: _Batch) -> None:
+        rows, batch.rows = batch.rows, 0
+        if rows:
+            self._ended(rows)
+
+    def _landed(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+        """The task has ended, perhaps by a cancellation, and then perhaps before it began."""
+        self._over(batch)
         if not task.cancelled():
             task.result()
-        self._ended()
 
-    def _ended(self) -> None:
+    def _ended(self, rows: int) -> None:
         self._in_flight -= 1
+        self._rows_in_flight -= rows
         if self._queue:
             self._send_what_may()
 
@@ -316,6 +337,10 @@ class Batched:
 def _end(item: Item[_Waiter], outcome: InferResponse | Exception | None) -> None:
     if not item.waiter.outcome.done():
         item.waiter.outcome.set_result(outcome)
+
+
+def _expired(item: Item[_Waiter]) -> DeadlineExceeded:
+    return DeadlineExceeded(f"model '{item.request.model}': the deadline passed before it could be sent")
 
 
 def _copied(error: Exception) -> Exception:
