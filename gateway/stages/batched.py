@@ -275,20 +275,21 @@ class Batched:
         items = batch.items
         requests = [item.request for item in items]
         try:
-            response = await self._call_next(requests[0] if len(items) == 1 else self._joining.join(requests))
+            if len(items) == 1:
+                answers = [await self._call_next(requests[0])]
+            else:
+                response = await self._call_next(self._joining.join(requests))
+                answers = split(response, [item.rows for item in items])
         except Exception as error:  # noqa: BLE001 - whatever it is, each of them must hear of it
             if isinstance(error, AttemptTimedOut):
                 self._learn(batch)
-            self._over(batch)
             self._failed(batch, error)
-            return
-        self._learn(batch)
-        self._over(batch)  # first, so that the endpoint need not wait for what is done with its answer
-        if len(items) == 1:
-            _end(items[0], response)
-            return
-        for item, answer in zip(items, split(response, [item.rows for item in items]), strict=True):
-            _end(item, answer)
+        else:
+            self._learn(batch)
+            for item, answer in zip(items, answers, strict=True):
+                _end(item, answer)
+        finally:
+            self._over(batch)
 
     def _failed(self, batch: _Batch, error: Exception) -> None:
         is_somebodys = isinstance(error, InvalidRequest | ModelFailed)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.load import TOLERANCE, binary_request, distinct_images, drive, read_reply
-from tests.serving import BUILT, ROOT, Engine, StartedGateway, running_gateway
+from tests.serving import BUILT, ROOT, Engine, StartedGateway, running_gateway, running_triton
 
 pytestmark = pytest.mark.engine
 
@@ -86,6 +88,21 @@ def test_texts_are_padded_to_the_longest_and_one_the_model_cannot_take_fails_alo
         if index != 9:
             alone = session.run(None, {"tokens": text[np.newaxis]})[0][0]
             assert np.abs(values - alone).max() <= TOLERANCE
+
+
+def test_what_a_killed_engine_had_in_batches_is_answered_by_another(tmp_path: Path) -> None:
+    images = distinct_images(1500, seed=13)
+    with running_triton(tmp_path / "one") as one, running_triton(tmp_path / "two") as two:
+        endpoints = {"one": one.endpoint, "two": two.endpoint}
+
+        async def kill() -> None:
+            os.kill(one.running.pid, signal.SIGKILL)
+
+        with running_gateway(tmp_path / "gateway", {"endpoints": endpoints}) as gateway:
+            outcome = asyncio.run(drive(gateway.http, images, connections=32, events={500: kill}))
+            assert outcome.failed == {}
+            assert joined(gateway) > len(images) / 4
+            assert gateway.metric("gateway_retries_total", result="sent") > 0
 
 
 async def _ask_all(

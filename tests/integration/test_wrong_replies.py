@@ -96,7 +96,7 @@ async def test_another_engine_answers_for_one_whose_replies_have_the_wrong_lengt
     async with built(tmp_path, endpoints) as gateway:
         engine.size_bytes = size_bytes
         replies = await asyncio.gather(*(ask(gateway, image) for image in images))
-    assert engine.lies >= 3
+    assert engine.lies >= 1  # of a batch, which counts once
     assert {(reply.status_code, reply.headers["x-inferway-backend"]) for reply in replies} == {
         (200, "onnxruntime")
     }
