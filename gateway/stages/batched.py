@@ -146,8 +146,12 @@ class Batched:
             now,
             _Waiter(),
         )
-        self._queue.put(self._joining.key(request), item)
-        if self._max_delay_seconds:
+        group = self._queue.put(self._joining.key(request), item)
+        # Whoever makes a batch large enough sends it; the others would find that no better.
+        is_enough = (
+            (group.rows - rows) * self._in_flight < self._rows_in_flight <= group.rows * self._in_flight
+        )
+        if is_enough or self._max_delay_seconds:
             self._send_what_may()
         outcome = await self._outcome(item)
         if outcome is None:
@@ -283,13 +287,13 @@ class Batched:
         except Exception as error:  # noqa: BLE001 - whatever it is, each of them must hear of it
             if isinstance(error, AttemptTimedOut):
                 self._learn(batch)
+            self._over(batch)
             self._failed(batch, error)
         else:
             self._learn(batch)
+            self._over(batch)  # first, so that the endpoint need not wait for what is done with its answer
             for item, answer in zip(items, answers, strict=True):
                 _end(item, answer)
-        finally:
-            self._over(batch)
 
     def _failed(self, batch: _Batch, error: Exception) -> None:
         is_somebodys = isinstance(error, InvalidRequest | ModelFailed)
