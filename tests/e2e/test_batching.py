@@ -108,10 +108,11 @@ def test_what_a_killed_engine_had_in_batches_is_answered_by_another(tmp_path: Pa
 async def _ask_all(
     gateway: StartedGateway, texts: Sequence[NDArray[np.int64]]
 ) -> list[tuple[int, NDArray[np.float32]]]:
-    """Status and probabilities of each, all asked at once."""
+    """Status and probabilities of each, asked at once, while 32 rows in one request keep the engine busy."""
 
     async def ask(text: NDArray[np.int64]) -> tuple[int, NDArray[np.float32]]:
-        tensor = {"name": "tokens", "datatype": "INT64", "shape": [1, len(text)], "data": text.tolist()}
+        rows = np.atleast_2d(text)
+        tensor = {"name": "tokens", "datatype": "INT64", "shape": rows.shape, "data": rows.ravel().tolist()}
         body = json.dumps({"inputs": [tensor]})
         reader, writer = await asyncio.open_connection(*gateway.http.split(":"))
         head = (
@@ -123,4 +124,8 @@ async def _ask_all(
         outputs = json.loads(reply).get("outputs")
         return status, np.array(outputs[0]["data"] if outputs else [], np.float32)
 
-    return await asyncio.gather(*map(ask, texts))
+    large = asyncio.create_task(ask(np.full((32, 15), 2000, "<i8")))
+    await asyncio.sleep(0.02)
+    replies = await asyncio.gather(*map(ask, texts))
+    assert (await large)[0] == 200
+    return replies
