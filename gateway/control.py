@@ -178,8 +178,8 @@ class OneProcess:
         return Answer(0, await self.control.answer(question))
 
     async def metrics_page(self) -> bytes:
-        """Its metrics in Prometheus' text format."""
-        return generate_latest(self.control.lasting.metrics.registry)
+        """Its metrics in Prometheus' text format; made in a thread, for that of many models takes long."""
+        return await asyncio.to_thread(generate_latest, self.control.lasting.metrics.registry)
 
     async def is_ready(self) -> bool:
         """Whether to send requests here."""

@@ -1,9 +1,10 @@
 """The backends, endpoints and balancers that the settings describe."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 
 from gateway.backends import Backend
 from gateway.backends.channel_tls import ChannelTls
@@ -178,6 +179,8 @@ def new_balancer(
     settings: Settings,
     metrics: Metrics,
     known: Sequence[Endpoint],
+    *,
+    same_rules: bool = False,
 ) -> Balancer:
     """The balancer of one pool; endpoints that are looked up come later.
 
@@ -187,16 +190,22 @@ def new_balancer(
         clients: by endpoint.
         settings: of the balancing.
         metrics: of this process.
-        known: endpoints of this pool by the same settings; those whose client is still the same stay.
+        known: endpoints of this pool in the configuration before; those whose client is still the same stay.
+        same_rules: whether they were made by the same settings of the balancing; if not, they are made anew.
     """
     balancing = settings.balancing
     staying = {(endpoint.name, endpoint.infer): endpoint for endpoint in known}
-    endpoints = [
-        staying.get((name, clients[name].backend))
-        or _endpoint(name, settings.endpoints[name], clients[name].backend, balancing)
-        for name in names
-        if name in clients
-    ]
+    endpoints = []
+    for name in names:
+        if name not in clients:
+            continue
+        backend = clients[name].backend
+        endpoint = staying.get((name, backend))
+        if endpoint is None or not same_rules:
+            before, endpoint = endpoint, _endpoint(name, settings.endpoints[name], backend, balancing)
+            if before is not None:
+                endpoint.go_on(before, time.monotonic())
+        endpoints.append(endpoint)
     return Balancer(
         endpoints,
         pool=key,
@@ -209,7 +218,7 @@ def new_balancer(
             min_requests=balancing.outlier_min_requests,
             max_ejected_ratio=balancing.max_ejected_ratio,
         ),
-        rng=SystemRandom(),
+        rng=Random(),  # noqa: S311 - nothing secret, and the system would be called twice a request
     )
 
 

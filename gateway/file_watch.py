@@ -19,6 +19,10 @@ class FileWatch:
         self._seen: dict[Path, FileState] = {}
         self.watch(paths)
 
+    def __len__(self) -> int:
+        """How many files it looks at."""
+        return len(self._seen)
+
     def watch(self, paths: Iterable[Path]) -> None:
         """Look at these files from now on, and at no others."""
         self._seen = {path: self._seen[path] if path in self._seen else file_state(path) for path in paths}

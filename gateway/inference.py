@@ -222,6 +222,7 @@ class InferResponse:
         parameters: what the backend said beside the tensors.
         expires_at: when a copy of it must no longer be given, in every cache tier alike; seconds of
             `time.time()`, 0 while no tier has it.
+        computed_seconds: how long it took when it was computed, waits included; 0 while no tier has it.
     """
 
     model: str
@@ -234,3 +235,4 @@ class InferResponse:
     cache: str = "off"
     parameters: Mapping[str, Parameter] = field(default_factory=_no_parameters)
     expires_at: float = 0.0
+    computed_seconds: float = 0.0

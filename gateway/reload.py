@@ -28,6 +28,8 @@ from gateway.settings import Settings
 
 WATCH_SECONDS = 1.0
 """How often files are looked at; they are read once nothing has changed for so long."""
+FILES_PER_SECOND = 500
+"""No more are looked at on average: a thousand models have three thousand."""
 READY_SECONDS = 0.05
 """How often pools that must be ready are looked at."""
 SWITCH_SECONDS = 0.0005
@@ -74,7 +76,7 @@ class Reloads:
         """Reload whenever there is reason to, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
+                async with asyncio.timeout(max(WATCH_SECONDS, len(self._watch) / FILES_PER_SECOND)):
                     await self._asked.wait()
             is_watched = self._gateway.front.settings.reload.watch
             if self._asked.is_set() or (is_watched and self._watch.changed()):

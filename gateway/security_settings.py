@@ -73,13 +73,15 @@ class RedisSettings(Section):
     """A Redis. Without `url` there is none.
 
     Attributes:
+        cluster: whether `url` leads to a cluster; its other nodes are learned there.
         ca: for `rediss://`: a file with the CA's certificate, relative to the file. Empty: the system's.
         password_file: a file with the password, where the URL is not to hold it.
-        timeout_seconds: longest wait for a connection or a reply.
+        timeout_seconds: longest wait for a reply, and a connection where one must be made first.
         retry_after_seconds: how long a Redis that failed is left alone.
     """
 
     url: Annotated[str, AfterValidator(_is_redis_url)] = ""
+    cluster: bool = False
     ca: str = ""
     password_file: str = ""
     timeout_seconds: Seconds = 0.1
@@ -89,6 +91,10 @@ class RedisSettings(Section):
     def _check(self) -> Self:
         if self.ca and not self.url.startswith("rediss://"):
             raise ValueError("ca needs a url that starts with rediss://")
+        if self.cluster and not self.url:
+            raise ValueError("cluster needs url: the address of one of its nodes")
+        if self.cluster and int(urlsplit(self.url).path.strip("/") or 0):
+            raise ValueError("a cluster has only database 0: leave the number out of url")
         return self
 
 

@@ -11,7 +11,7 @@ from gateway.backends.repository import check_built
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
-from gateway.balancing.health_check import HealthCheck
+from gateway.balancing.health_check import MOST_CHECKS_PER_SECOND, HealthCheck
 from gateway.balancing.membership import Membership
 from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
@@ -33,6 +33,9 @@ from gateway.stages.admission import hide, show
 from gateway.traffic_settings import BalancingSettings
 from gateway.transforms import example_inputs, load_transform
 
+PAUSE_RATIO = 1.0
+"""A server that warms up for a new configuration has half of the time for the old one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -44,6 +47,7 @@ class Serving:
         infer: the chain.
         rollouts: its canaries and labels.
         learned: what its stages know of the pools.
+        balancing: the settings that its endpoints were made by.
     """
 
     catalog: Catalog
@@ -51,9 +55,9 @@ class Serving:
     infer: Infer
     rollouts: Rollouts
     learned: Learned
+    balancing: BalancingSettings
     _metrics: Metrics
     _shadows: Sequence[tuple[Shadow, Balancer]]
-    _balancing: BalancingSettings
     _health: HealthCheck
     _memberships: Sequence[Membership]
     _clients: Mapping[str, tuple[Client, Use]]
@@ -112,9 +116,9 @@ class Serving:
         pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
         return [endpoint for pool in pools for endpoint in pool.endpoints]
 
-    def known_endpoints(self, key: PoolKey, balancing: BalancingSettings) -> Sequence[Endpoint]:
-        """The endpoints of a pool, if they were made by these settings."""
-        return self.pools[key].endpoints if key in self.pools and balancing == self._balancing else ()
+    def known_endpoints(self, key: PoolKey) -> Sequence[Endpoint]:
+        """The endpoints of a pool; none where there is no such pool."""
+        return self.pools[key].endpoints if key in self.pools else ()
 
     def is_ready(self, model: str, version: str) -> bool:
         """Whether the default variant of a model's version has an endpoint that takes traffic."""
@@ -140,7 +144,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     catalog = _catalog(settings, contracts)
     endpoints = pool_endpoints(settings, contracts)
     check_built(settings, contracts, endpoints, root)
-    health = _health_check(settings, catalog, lasting.metrics)
+    health = _health_check(settings, catalog, lasting.metrics, PAUSE_RATIO if before else 0.0)
     known = before.clients() if before else {}
     plans = list(shadow_plans(settings, contracts, endpoints))
     clients = new_clients(settings, contracts, asked(endpoints, plans), root, lasting.tracing, known)
@@ -152,7 +156,8 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
             {name: clients[name][0] for name in names if name in clients},
             settings,
             lasting.metrics,
-            before.known_endpoints(key, balancing) if before else (),
+            before.known_endpoints(key) if before else (),
+            same_rules=before is not None and before.balancing == balancing,
         )
         for key, names in endpoints.items()
     }
@@ -179,9 +184,9 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         chained,
         rollouts,
         learned,
+        balancing,
         lasting.metrics,
         shadows,
-        balancing,
         health,
         memberships,
         clients,
@@ -198,7 +203,7 @@ def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
     )
 
 
-def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics) -> HealthCheck:
+def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics, pause_ratio: float) -> HealthCheck:
     balancing = settings.balancing
     examples = {
         name: example_inputs(contract, catalog.transforms.get(name))
@@ -207,10 +212,12 @@ def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics) -> Hea
     return HealthCheck(
         interval_seconds=balancing.ready_interval_seconds,
         timeout_seconds=balancing.ready_timeout_seconds,
+        most_per_second=MOST_CHECKS_PER_SECOND,
         warm_up=WarmUp(
             examples,
             timeout_seconds=balancing.warm_up_timeout_seconds,
             attempt_timeout_seconds=balancing.attempt_timeout_seconds,
+            pause_ratio=pause_ratio,
         ),
         heal=Heal(metrics),
     )

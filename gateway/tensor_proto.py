@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import InvalidTensor
 from gateway.inference import ITEM_BYTES, NUMPY_TYPES, Tensor, split_bytes
+from gateway.wire_format import Parts, field
 from services.protocol.tfserving_pb2 import (
     DT_BFLOAT16,
     DT_BOOL,
@@ -70,25 +71,40 @@ _BITS: Final = {**NUMPY_TYPES, "FP16": np.dtype("<u2"), "BF16": np.dtype("<u2")}
 _MAX_VARINT_BITS = 35
 
 
-def write(tensor: Tensor, proto: TensorProto, *, typed: bool = False) -> None:
-    """Fill an empty TensorProto.
+def encoded(tensor: Tensor) -> Parts:
+    """A tensor as the encoding of a TensorProto with its raw bytes, not copied; BYTES go to `string_val`.
+
+    Args:
+        tensor: its length must be right.
+    """
+    if tensor.datatype == "BYTES":
+        proto = TensorProto()
+        write(tensor, proto)
+        return (proto.SerializeToString(),)
+    head = _head(tensor, TensorProto()).SerializeToString()
+    return head, *field(TensorProto.TENSOR_CONTENT_FIELD_NUMBER, tensor.data)
+
+
+def write(tensor: Tensor, proto: TensorProto) -> None:
+    """Fill an empty TensorProto, one value each in the datatype's own field, as TensorFlow Serving answers.
 
     Args:
         tensor: what to write; its length must be right.
         proto: where to.
-        typed: one value each in the datatype's own field, as TensorFlow Serving answers by default, instead
-            of raw bytes. BYTES always go to `string_val`.
     """
+    _head(tensor, proto)
+    if tensor.datatype == "BYTES":
+        proto.string_val.extend(split_bytes(tensor))
+    else:
+        values = np.frombuffer(tensor.data, _BITS[tensor.datatype])
+        getattr(proto, _FIELD[tensor.datatype]).extend(values.tolist())
+
+
+def _head(tensor: Tensor, proto: TensorProto) -> TensorProto:
     proto.dtype = DATATYPES[tensor.datatype]
     for size in tensor.shape:
         proto.tensor_shape.dim.add(size=size)
-    if tensor.datatype == "BYTES":
-        proto.string_val.extend(split_bytes(tensor))
-    elif typed:
-        values = np.frombuffer(tensor.data, _BITS[tensor.datatype])
-        getattr(proto, _FIELD[tensor.datatype]).extend(values.tolist())
-    else:
-        proto.tensor_content = bytes(tensor.data)
+    return proto
 
 
 def read(
@@ -141,12 +157,12 @@ def read(
 
 def _typed(tensor: Tensor, proto: TensorProto, empty_is_zeros: bool) -> NDArray[np.generic]:
     """The values of the typed field, as many as the shape has elements."""
-    field, dtype = _FIELD[tensor.datatype], _BITS[tensor.datatype]
-    sent = getattr(proto, field)
+    name, dtype = _FIELD[tensor.datatype], _BITS[tensor.datatype]
+    sent = getattr(proto, name)
     missing = _missing(tensor, len(sent), empty_is_zeros)
     if not sent:
         return np.zeros(tensor.elements, dtype)
-    values = np.array(sent, np.int32 if field in _WIRE else dtype).astype(dtype)
+    values = np.array(sent, np.int32 if name in _WIRE else dtype).astype(dtype)
     return np.concatenate((values, np.full(missing, values[-1], dtype))) if missing else values
 
 

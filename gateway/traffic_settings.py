@@ -107,7 +107,7 @@ class BalancingSettings(Section):
         outlier_min_requests: so many must it and the others have answered for that.
         outlier_window_seconds: over what time they are counted, and how soon one ejection makes the
             next longer.
-        ready_interval_seconds: how often readiness is asked.
+        ready_interval_seconds: how often readiness is asked; less often where there are very many to ask.
         ready_timeout_seconds: how long an endpoint may take to say that it is ready.
         warm_up_timeout_seconds: how long it may then take to answer the model's example, several times.
         discovery_interval_seconds: how often the names and files that endpoints come from are looked at.

@@ -1,4 +1,4 @@
-"""The reference of `loadtests.cost`: what the libraries below the gateway cost when nothing is done.
+"""The reference of `loadtests.bench.cost`: what the libraries below the gateway cost when nothing is done.
 
 A bare ASGI app under uvicorn and a bare grpc.aio service in one process: both read a request and answer as
 many bytes as a digit's answer has.

@@ -1,7 +1,8 @@
-"""An open loop over gRPC: requests come when they are due, whatever became of those before."""
+"""An open loop: requests come when they are due, whatever became of those before."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,6 +32,21 @@ class Outcome:
         return float(np.percentile(self.seconds, percentile) * 1e3)
 
 
+async def arrivals(rate: float, count: int, rng: Random) -> AsyncIterator[float]:
+    """Wait for each moment of a Poisson process and yield when it was due, by the monotonic clock.
+
+    Args:
+        rate: moments a second on average.
+        count: how many.
+        rng: of the times between them.
+    """
+    due = time.monotonic() + 0.1
+    for _ in range(count):
+        due += rng.expovariate(rate)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        yield due
+
+
 async def drive(address: str, *, rate: float, count: int, seed: int) -> Outcome:
     """Send `count` requests, `rate` a second on average, each when it is due whatever became of others.
 
@@ -42,8 +58,6 @@ async def drive(address: str, *, rate: float, count: int, seed: int) -> Outcome:
     """
     outcome = Outcome()
     images = np.random.default_rng(seed).random((count, 28 * 28), dtype=np.float32)
-    rng = Random(seed)
-    due = time.monotonic() + 0.1
     async with grpc.aio.insecure_channel(address) as channel:
         infer: grpc.aio.UnaryUnaryMultiCallable[oip.ModelInferRequest, oip.ModelInferResponse] = (
             channel.unary_unary(
@@ -67,8 +81,7 @@ async def drive(address: str, *, rate: float, count: int, seed: int) -> Outcome:
                 outcome.failed.append("the answer is that of another request")
 
         async with asyncio.TaskGroup() as group:
-            for image in images:
-                due += rng.expovariate(rate)
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                group.create_task(ask(image.tobytes(), due))
+            remaining = iter(images)
+            async for due in arrivals(rate, count, Random(seed)):
+                group.create_task(ask(next(remaining).tobytes(), due))
     return outcome

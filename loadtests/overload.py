@@ -155,7 +155,7 @@ def _engine(folder: Path, *, paced: bool) -> Iterator[Mapping[str, Any]]:
             yield triton.endpoint
         return
     port = free_port()
-    with Running(paced_engine.launch(folder=folder, root=ROOT, port=port)):
+    with Running(paced_engine.launch(folder=folder, root=ROOT, ports=[port])):
         yield {"backend": "triton", "address": f"127.0.0.1:{port}"}
 
 

@@ -13,20 +13,19 @@ HAProxy must be installed: `apt-get install haproxy`.
 import argparse
 import asyncio
 import json
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from loadtests import paced_replica
 from loadtests.conditions import conditions
+from loadtests.haproxy import haproxy_version, running_haproxy
 from loadtests.open_loop import Outcome, drive
-from services.launch import Launch, Running, free_port
+from services.launch import Running, free_port
 from tests.serving import ROOT, running_gateway
 
 REPLICAS = 4
@@ -40,44 +39,9 @@ PATHS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """What each gateway's settings have beside the endpoints."""
-PROGRAM = shutil.which("haproxy") or "/usr/sbin/haproxy"
 TARGET_RATIO = 0.7
 PAGE, RESULTS = ROOT / "docs" / "slow-replica.md", ROOT / "docs" / "slow-replica.json"
 BEGIN, END = "<!-- figures: made by loadtests.slow_replica -->", "<!-- end of figures -->"
-
-CONFIGURATION = """
-global
-    maxconn 4000
-defaults
-    mode http
-    balance leastconn
-    http-reuse always
-    timeout connect 2s
-    timeout server 60s
-    timeout client 60s
-frontend grpc
-    bind 127.0.0.1:{port} proto h2
-    default_backend replicas
-backend replicas
-{servers}
-"""
-
-
-@contextmanager
-def running_haproxy(folder: Path, replicas: Sequence[int]) -> Iterator[str]:
-    """HAProxy in front of these ports; yields its address."""
-    port = free_port()
-    servers = "\n".join(f"    server r{number} 127.0.0.1:{number} proto h2" for number in replicas)
-    path = folder / "haproxy.cfg"
-    path.write_text(CONFIGURATION.format(port=port, servers=servers))
-    launch = Launch(
-        name="haproxy",
-        argv=[PROGRAM, "-db", "-f", str(path)],
-        is_ready=lambda: paced_replica.listens(port),
-        log=folder / "haproxy.log",
-    )
-    with Running(launch):
-        yield f"127.0.0.1:{port}"
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Outcome]:
@@ -98,7 +62,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Outcome]:
             )
             for port in ports
         ]
-        addresses = {HAPROXY: stack.enter_context(running_haproxy(folder, ports))}
+        addresses = {HAPROXY: stack.enter_context(running_haproxy(folder, ports, is_grpc=True)).address}
         endpoints = {f"r{port}": {"backend": "triton", "address": f"127.0.0.1:{port}"} for port in ports}
         for number, (name, more) in enumerate(PATHS.items()):
             settings = {"endpoints": endpoints, "cache": {"memory_bytes": 0}, **more}
@@ -144,12 +108,11 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
 
 def described(options: argparse.Namespace) -> str:
     """Under which conditions, in one sentence."""
-    first = subprocess.run([PROGRAM, "-v"], capture_output=True, text=True, check=True).stdout.split()
     replicas = f"{REPLICAS} replicas of {options.seconds * 1e3:g} ms, one {options.slowdown:g} times slower"
     load = (
         f"{options.rate:g} requests a second, {options.rounds} rounds of {options.round_seconds:g} s a path"
     )
-    return f"{conditions(('grpcio',))}, HAProxy {first[2]}; {replicas}; {load}."
+    return f"{conditions(('grpcio',))}, HAProxy {haproxy_version()}; {replicas}; {load}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,8 +128,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slowdown", type=float, default=20.0, help="of one replica; default: %(default)s")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args(arguments)
-    if not Path(PROGRAM).exists():
-        parser.error("HAProxy is not installed: apt-get install haproxy")
     with tempfile.TemporaryDirectory() as folder:
         outcomes = measure(Path(folder), options)
     text = f"{described(options)}\n\n{table(outcomes)}\n"

@@ -11,6 +11,7 @@ from services.torchserve.run import archives_in
 from tests.serving import (
     BUILT,
     EMBEDDED,
+    ROOT,
     Engine,
     StartedGateway,
     running_gateway,
@@ -74,4 +75,17 @@ def embedded_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start
     """A gateway with the embedded engine."""
     settings = {"endpoints": {"embedded": EMBEDDED}}
     with running_gateway(tmp_path_factory.mktemp("gateway"), settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def whole_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
+    """A gateway that serves every variant of every model by itself."""
+    names = [path.parent.name for path in ROOT.glob("models/*/model.yaml")]
+    settings = {
+        "models": [str(ROOT / "models" / name) for name in names],
+        "endpoints": {"embedded": EMBEDDED},
+        "pools": [{"model": name, "endpoints": ["embedded"]} for name in names],
+    }
+    with running_gateway(tmp_path_factory.mktemp("whole"), settings) as gateway:
         yield gateway

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -68,7 +69,7 @@ async def drive(
         events: what to do when so many requests have been sent, while the others are in flight.
         headers: of each request, beside its own.
     """
-    expected = reference(images)
+    expected = await asyncio.to_thread(reference, images)  # engines of the caller may be in this loop
     outcome = Outcome()
     todo = iter(range(len(images)))
     happening: list[asyncio.Task[None]] = []
@@ -100,16 +101,27 @@ async def drive(
 
 def binary_request(image: NDArray[np.float32], headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """One image, FP32 [28, 28, 1], as a whole HTTP request: binary OIP REST, binary reply."""
-    data = image.tobytes()
+    return binary_oip_request(MODEL, "image", "FP32", image[None], headers)
+
+
+def binary_oip_request(
+    model: str,
+    name: str,
+    datatype: str,
+    value: NDArray[Any],
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """A model's one input, with its batch axis, as a whole HTTP request: binary OIP REST, binary reply."""
+    data = value.tobytes()
     tensor = {
-        "name": "image",
-        "datatype": "FP32",
-        "shape": [1, 28, 28, 1],
+        "name": name,
+        "datatype": datatype,
+        "shape": list(value.shape),
         "parameters": {"binary_data_size": len(data)},
     }
     header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     lines: Sequence[str] = (
-        f"POST /v2/models/{MODEL}/infer HTTP/1.1",
+        f"POST /v2/models/{model}/infer HTTP/1.1",
         "host: gateway",
         f"inference-header-content-length: {len(header)}",
         f"content-length: {len(header) + len(data)}",

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from gateway.app import Gateway
 from gateway.backends import Backend
 from gateway.errors import EndpointFailed, EndpointUnreachable
 from gateway.inference import InferRequest
@@ -83,7 +84,9 @@ def _worker_port() -> int:
 
 
 @contextmanager
-def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterator[Engine]:
+def running_torchserve(
+    folder: Path, models: Sequence[str] = (MODEL,), *, built: Path = BUILT
+) -> Iterator[Engine]:
     """The real TorchServe with what `make models` built; `models` are names of its own."""
     ports = torchserve.Ports(
         grpc=free_port(),
@@ -94,7 +97,7 @@ def running_torchserve(folder: Path, models: Sequence[str] = (MODEL,)) -> Iterat
         worker=_worker_port(),
     )
     launch = torchserve.launch(
-        store=BUILT / "torchserve", models=models, run_dir=folder, venv=VENVS / "torchserve", ports=ports
+        store=built / "torchserve", models=models, run_dir=folder, venv=VENVS / "torchserve", ports=ports
     )
     with Running(launch) as running:
         address, management = f"127.0.0.1:{ports.grpc}", f"127.0.0.1:{ports.management_grpc}"
@@ -110,6 +113,7 @@ def running_triton(
     grpc_port: int = 0,
     host: str = "127.0.0.1",
     within: Sequence[str] = (),
+    built: Path = BUILT,
 ) -> Iterator[Engine]:
     """The real Triton with what `make models` built; `models` are names of its own.
 
@@ -117,7 +121,7 @@ def running_triton(
     """
     port = grpc_port or free_port()
     launch = triton.launch(
-        repository=BUILT / "triton",
+        repository=built / "triton",
         models=models,
         run_dir=folder,
         http_port=http_port or free_port(),
@@ -201,6 +205,15 @@ def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The model's 500 test images, FP32 [500, 28, 28, 1], and their labels."""
     held = samples.read(ROOT / "models" / MODEL / "examples.zip")
     return np.stack([to_inputs(payload)["image"] for payload in held.payloads]), held.labels.astype(np.int64)
+
+
+async def until_all_ready(gateway: Gateway) -> None:
+    """Wait until every endpoint takes requests: one that starts waits for the slow ones for 3 s only."""
+    async with asyncio.timeout(60.0):
+        while not all(  # noqa: ASYNC110 - no event tells of it
+            endpoint.is_ready for endpoint in gateway.serving.endpoints()
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def until_unreachable(backend: Backend, request: InferRequest) -> None:

@@ -1,6 +1,6 @@
 """The dashboard's rows on what becomes of a request on its way: caches, admission, retries and hedges."""
 
-from deploy.grafana.queries import MODEL, REQUESTS, Panel, Query, Row, quantile_of, summed_rate
+from deploy.grafana.queries import MODEL, RATE, REQUESTS, Panel, Query, Row, quantile_of, summed_rate
 
 POOL = "model, version, variant"
 POOL_LEGEND = "{{model}} {{version}} {{variant}}"
@@ -21,22 +21,33 @@ CACHE = Row(
             (Query(summed_rate("gateway_cache_lookups_total", "tier, result"), "{{tier}} {{result}}"),),
         ),
         Panel(
+            "Work saved by caches",
+            "Requests that would be under way behind the caches without them: seconds saved a second.",
+            "short",
+            (Query(summed_rate("gateway_cache_saved_seconds_total", "model, tier"), "{{model}} {{tier}}"),),
+        ),
+        Panel(
             "Memory tier",
             "Bytes held by each gateway; `cache.memory_bytes` is the limit.",
             "bytes",
             (Query("gateway_cache_memory_bytes", "{{instance}}"),),
-            width=4,
         ),
         Panel(
             "Redis answers",
-            "Of the cache, of the API keys, of the quotas. Nothing where none is configured.",
-            "bool_on_off",
+            "Of the cache, of the API keys, of the quotas; of a cluster, the share of its masters. "
+            "Nothing where none is configured.",
+            "percentunit",
             tuple(
                 Query(f"gateway_{purpose}_redis_up_ratio", f"{purpose} {{{{instance}}}}")
                 for purpose in ("cache", "keys", "quota")
             ),
             kind="number",
-            width=4,
+        ),
+        Panel(
+            "Not asked of Redis",
+            "Look-ups and answers to be kept that found too many waiting for Redis.",
+            "ops",
+            (Query(f"sum by (operation) (rate(gateway_cache_redis_skipped_total{RATE}))", "{{operation}}"),),
         ),
     ),
 )

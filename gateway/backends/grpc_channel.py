@@ -3,15 +3,18 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from operator import methodcaller
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from gateway.backends.channel_tls import ChannelTls
+from gateway.errors import BadReply
 from gateway.request_id import outgoing_metadata
+
+M = TypeVar("M", bound=Message)
+Call = grpc.aio.UnaryUnaryCall[bytes, bytes]
 
 ENVELOPE_BYTES = 64 * 1024
 """Room for names, shapes and parameters around the tensors of the largest message."""
@@ -56,13 +59,13 @@ class GrpcChannel:
         self._renewals = 0
         self._closing: set[asyncio.Task[None]] = set()
         self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {}
+        self._methods: dict[str, Callable[..., Call]] = {}
 
-    def method(self, path: str, reply: type[Message]) -> Callable[..., Awaitable[Any]]:
+    def method(self, path: str) -> Callable[..., Call]:
         """The call of the method at `path`; the first opens the channel, in the event loop that runs then.
 
-        What comes back takes a message, and `timeout` in seconds by name. It sends the request's id along,
-        and what the server needs to go on with the trace.
+        What comes back takes a serialised message, and `timeout` in seconds by name, and answers with one
+        (for `parse`). It sends the request's id along, and what the server needs to go on with the trace.
         """
         if self._tls is not None and self._renewals != self._tls.renewals:
             self._renew()
@@ -70,13 +73,9 @@ class GrpcChannel:
         if method is None:
             if self._channel is None:
                 self._channel = self._open()
-            call = self._channel.unary_unary(
-                path,
-                request_serializer=methodcaller("SerializeToString"),
-                response_deserializer=reply.FromString,
-            )
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
 
-            def method(message: Message, *, timeout: float | None = None) -> Awaitable[Any]:
+            def method(message: bytes, *, timeout: float | None = None) -> Call:
                 return call(message, timeout=timeout, metadata=outgoing_metadata())
 
             self._methods[path] = method
@@ -104,6 +103,18 @@ class GrpcChannel:
             task = asyncio.ensure_future(old.close(grace=RENEWAL_SECONDS))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+def parse(kind: type[M], reply: bytes) -> M:
+    """The message of a reply.
+
+    Raises:
+        BadReply: it is none of that kind.
+    """
+    try:
+        return kind.FromString(reply)
+    except DecodeError as error:
+        raise BadReply(f"the server answered with {len(reply)} bytes that are no {kind.__name__}") from error
 
 
 def time_left(deadline: float) -> float | None:

@@ -22,7 +22,7 @@ import grpc
 
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse, was_never_sent
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -37,15 +37,14 @@ from gateway.errors import (
 )
 from gateway.inference import InferRequest, InferResponse, Tensor
 from gateway.oip_messages import read_parameters, write_parameters
+from gateway.wire_format import field, joined
 from services.protocol.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
     ModelReadyRequest,
     ModelReadyResponse,
     RepositoryModelLoadRequest,
-    RepositoryModelLoadResponse,
     RepositoryModelUnloadRequest,
-    RepositoryModelUnloadResponse,
 )
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -104,8 +103,8 @@ class OpenInference:
         name = engine_model_name(request.model, request.variant)
         life = self._revivals.get(name, 0)
         try:
-            infer = self._channel.method(INFER, ModelInferResponse)
-            reply = await self._calls(infer(_message(name, request), timeout=CALL_SECONDS))
+            infer = self._channel.method(INFER)
+            answer = await self._calls(infer(_message(name, request), timeout=CALL_SECONDS))
         except grpc.aio.AioRpcError as error:
             # Of a request that was sent before a revival this is old news.
             if _is_dead_process(error) and life == self._revivals.get(name, 0):
@@ -114,6 +113,7 @@ class OpenInference:
                 raise TimeoutError from error
             raise _translate(error) from error
         self._dead.discard(name)
+        reply = parse(ModelInferResponse, answer)
         return InferResponse(
             request.model,
             request.version,
@@ -126,12 +126,12 @@ class OpenInference:
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether Triton holds that version; it says so of a model whose process is dead, too."""
         name = engine_model_name(model, variant)
-        ready = self._channel.method(READY, ModelReadyResponse)
+        asked = ModelReadyRequest(name=name, version=version).SerializeToString()
         try:
-            reply = await ready(ModelReadyRequest(name=name, version=version), timeout=READY_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError:
+            reply = await self._channel.method(READY)(asked, timeout=READY_TIMEOUT_SECONDS)
+            return parse(ModelReadyResponse, reply).ready
+        except (grpc.aio.AioRpcError, BadReply):
             return False
-        return bool(reply.ready)
 
     async def heal(self, model: str, variant: str, /) -> bool | None:
         """Unload and load a model whose process was seen dead; None when none was, else whether it worked."""
@@ -156,10 +156,10 @@ class OpenInference:
         """The revival of a model that is under way, begun if there is none; may end in an AioRpcError."""
 
         async def revive() -> None:
-            unload = self._channel.method(UNLOAD, RepositoryModelUnloadResponse)
-            load = self._channel.method(LOAD, RepositoryModelLoadResponse)
-            await unload(RepositoryModelUnloadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
-            await load(RepositoryModelLoadRequest(model_name=name), timeout=LOAD_TIMEOUT_SECONDS)
+            unload = RepositoryModelUnloadRequest(model_name=name).SerializeToString()
+            await self._channel.method(UNLOAD)(unload, timeout=LOAD_TIMEOUT_SECONDS)
+            load = RepositoryModelLoadRequest(model_name=name).SerializeToString()
+            await self._channel.method(LOAD)(load, timeout=LOAD_TIMEOUT_SECONDS)
             self._dead.discard(name)
             self._revivals[name] = self._revivals.get(name, 0) + 1
 
@@ -200,19 +200,19 @@ class OpenInference:
         return outputs
 
 
-def _message(name: str, request: InferRequest) -> ModelInferRequest:
-    """The request on the wire; without the caller's id, which several callers of one flight would share."""
+def _message(name: str, request: InferRequest) -> bytes:
+    """A ModelInferRequest on the wire; without the caller's id, which several callers of one flight share."""
     message = ModelInferRequest(model_name=name, model_version=request.version)
     for tensor in request.inputs:
         message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        message.raw_input_contents.append(bytes(tensor.data))
     for output in request.outputs:
         message.outputs.add(name=output)
     write_parameters(request.parameters, message.parameters)
     if request.deadline < math.inf:
         left = max(0.0, request.deadline - time.monotonic())
         message.parameters["timeout"].int64_param = max(1, int(left * 1e6))
-    return message
+    number = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+    return joined(message, (field(number, tensor.data) for tensor in request.inputs))
 
 
 def _is_dead_process(error: grpc.aio.AioRpcError) -> bool:

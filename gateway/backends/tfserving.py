@@ -12,7 +12,7 @@ import grpc
 
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, time_left, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse, time_left, was_never_sent
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -25,7 +25,8 @@ from gateway.errors import (
     RejectedByBackend,
 )
 from gateway.inference import InferRequest, InferResponse
-from gateway.tensor_proto import read, write
+from gateway.tensor_proto import encoded, read
+from gateway.wire_format import joined, map_entry
 from services.protocol.tfserving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -80,25 +81,25 @@ class TFServing:
             RejectedByBackend: it blames the input.
             TimeoutError: it said that the deadline has passed.
         """
-        predict = self._channel.method(PREDICT, PredictResponse)
+        predict = self._channel.method(PREDICT)
         try:
-            reply = await predict(_predict_request(request), timeout=time_left(request.deadline))
+            answer = await predict(_predict_request(request), timeout=time_left(request.deadline))
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from error
             raise _translate(error) from error
         try:
-            return self._response(request, reply)
+            return self._response(request, parse(PredictResponse, answer))
         except InvalidTensor as error:
             raise BadReply(f"TF Serving answered wrongly: {error}") from error
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether that version is AVAILABLE."""
-        get_status = self._channel.method(GET_MODEL_STATUS, GetModelStatusResponse)
-        asked = GetModelStatusRequest(model_spec=_model_spec(model, version, variant))
+        get_status = self._channel.method(GET_MODEL_STATUS)
+        asked = GetModelStatusRequest(model_spec=_model_spec(model, version, variant)).SerializeToString()
         try:
-            reply = await get_status(asked, timeout=READY_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError:
+            reply = parse(GetModelStatusResponse, await get_status(asked, timeout=READY_TIMEOUT_SECONDS))
+        except (grpc.aio.AioRpcError, BadReply):
             return False
         return any(
             status.version == int(version) and status.state == ModelVersionStatus.AVAILABLE
@@ -143,13 +144,13 @@ def _model_spec(model: str, version: str, variant: str) -> ModelSpec:
     return spec
 
 
-def _predict_request(request: InferRequest) -> PredictRequest:
+def _predict_request(request: InferRequest) -> bytes:
+    """The request on the wire, a PredictRequest."""
     message = PredictRequest(
         model_spec=_model_spec(request.model, request.version, request.variant), output_filter=request.outputs
     )
-    for tensor in request.inputs:
-        write(tensor, message.inputs[tensor.name])
-    return message
+    number = PredictRequest.INPUTS_FIELD_NUMBER
+    return joined(message, (map_entry(number, tensor.name, *encoded(tensor)) for tensor in request.inputs))
 
 
 def _translate(error: grpc.aio.AioRpcError) -> InferwayError:

@@ -20,7 +20,7 @@ from google.protobuf.empty_pb2 import Empty
 from gateway import tensor_frame
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse, was_never_sent
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -36,12 +36,12 @@ from gateway.errors import (
     VersionNotFound,
 )
 from gateway.inference import InferRequest, InferResponse, Tensor, split_bytes
+from gateway.wire_format import joined, map_entry
 from services.protocol.torchserve_pb2 import (
     DescribeModelRequest,
     ManagementResponse,
     PredictionResponse,
     PredictionsRequest,
-    TorchServeHealthResponse,
 )
 
 INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
@@ -94,12 +94,14 @@ class TorchServe:
         """
         contract = self._contracts.get(request.model)
         message = PredictionsRequest(
-            model_name=self._engine_name(request.model, request.variant),
-            model_version=request.version,
-            input=_raw_input(request) if contract is None else _tensor_input(request),
+            model_name=self._engine_name(request.model, request.variant), model_version=request.version
         )
+        fields = _raw_input(request) if contract is None else _tensor_input(request)
+        number = PredictionsRequest.INPUT_FIELD_NUMBER
+        sent = joined(message, (map_entry(number, name, data) for name, data in fields.items()))
+        predict = self._inference.method(PREDICTIONS)
         try:
-            reply = await self._predict(message)
+            reply = parse(PredictionResponse, await self._calls(predict(sent, timeout=CALL_SECONDS)))
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, request) from error
         if contract is None:
@@ -113,16 +115,17 @@ class TorchServe:
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
         """Whether that version has a worker that is READY, behind a server that takes requests."""
         asked = DescribeModelRequest(model_name=self._engine_name(model, variant), model_version=version)
-        describe = self._management.method(DESCRIBE_MODEL, ManagementResponse)
+        describe = self._management.method(DESCRIBE_MODEL)
         # Ping says little about the workers, but it makes the channel that requests will use connect again.
-        ping = self._inference.method(PING, TorchServeHealthResponse)
+        ping = self._inference.method(PING)
         try:
-            description = await describe(asked, timeout=READY_TIMEOUT_SECONDS)
-            await ping(Empty(), timeout=READY_TIMEOUT_SECONDS)
-            entries = orjson.loads(description.msg)
+            description = await describe(asked.SerializeToString(), timeout=READY_TIMEOUT_SECONDS)
+            await ping(Empty().SerializeToString(), timeout=READY_TIMEOUT_SECONDS)
+            entries = orjson.loads(parse(ManagementResponse, description).msg)
             return any(worker["status"] == "READY" for entry in entries for worker in entry["workers"])
         except (
             grpc.aio.AioRpcError,
+            BadReply,
             ValueError,
             LookupError,
             TypeError,
@@ -134,12 +137,6 @@ class TorchServe:
         await self._calls.aclose()
         await self._inference.aclose()
         await self._management.aclose()
-
-    async def _predict(self, message: PredictionsRequest) -> PredictionResponse:
-        """One call, which outlives its caller."""
-        call = self._inference.method(PREDICTIONS, PredictionResponse)
-        reply: PredictionResponse = await self._calls(call(message, timeout=CALL_SECONDS))
-        return reply
 
     def _engine_name(self, model: str, variant: str) -> str:
         return engine_model_name(model, variant) if model in self._contracts else model
@@ -164,18 +161,18 @@ class TorchServe:
         return failure(f"TorchServe: {details.partition(chr(10))[0] or code.name}")
 
 
-def _tensor_input(request: InferRequest) -> dict[str, bytes]:
+def _tensor_input(request: InferRequest) -> dict[str, bytes | memoryview]:
     """Tensors as our handler reads them."""
     inputs = [
         {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape} for tensor in request.inputs
     ]
     header = orjson.dumps({"inputs": inputs, "outputs": request.outputs})
-    return {"header": header, **{tensor.name: bytes(tensor.data) for tensor in request.inputs}}
+    return {"header": header, **{tensor.name: tensor.data for tensor in request.inputs}}
 
 
-def _raw_input(request: InferRequest) -> dict[str, bytes]:
+def _raw_input(request: InferRequest) -> dict[str, bytes | memoryview]:
     """A client's bytes, untouched: each input is BYTES [1] (InvalidTensor when it is not)."""
-    fields = {}
+    fields: dict[str, bytes | memoryview] = {}
     for tensor in request.inputs:
         tensor.check_length()
         if tensor.datatype != "BYTES" or tensor.elements != 1:

@@ -67,6 +67,8 @@ class Balancer:
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._series = EndpointSeries(pool, metrics, clock)
         self._pick = policy
+        # Other policies compare all endpoints, and a ratio above 0 counts them.
+        self._draws = policy is p2c.pick and not panic_ratio
         self._panic_ratio = panic_ratio
         self._passive_health = passive_health
         self._clock = clock
@@ -144,14 +146,23 @@ class Balancer:
         now = self._clock()
         if now >= request.deadline:
             raise DeadlineExceeded(f"model '{request.model}': the deadline passed before it could be sent")
-        left = self._candidates(request.excluded, now)
-        if not left:
-            raise self._unavailable(request)
-        endpoint = self._pick(left, now, self._rng)
+        endpoint = self._chosen(request, now)
         is_hedge = bool(request.picked)
         if request.picked is not None:
             request.picked.append(endpoint.name)
         return await self._attempt(endpoint, request, now, is_hedge=is_hedge)
+
+    def _chosen(self, request: InferRequest, now: float) -> Endpoint:
+        """The endpoint for a request, by the policy (Unavailable)."""
+        excluded = request.excluded
+        if self._draws and len(self.endpoints) > 1:
+            drawn = p2c.draw(self.endpoints, excluded, now, self._rng)
+            if drawn is not None:
+                return drawn
+        left = self._candidates(excluded, now)
+        if not left:
+            raise self._unavailable(request)
+        return self._pick(left, now, self._rng)
 
     def _candidates(self, excluded: frozenset[str], now: float) -> list[Endpoint]:
         return candidates(self.endpoints, excluded, now, panic_ratio=self._panic_ratio)

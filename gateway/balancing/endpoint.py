@@ -44,6 +44,16 @@ class Endpoint:
     picked_at: float = -math.inf
     healed_at: float = -math.inf
 
+    def go_on(self, before: "Endpoint", now: float) -> None:
+        """Begin with what was learned of the same server by other settings, `before`.
+
+        One that answered is ready as it is, and need not warm up; one that failed must show that it is well.
+        """
+        self.is_ready = before.is_ready and not before.outlier.is_suspect
+        self.healed_at = before.healed_at
+        if seconds := before.latency.at(now):
+            self.latency.observe(seconds, now)
+
     def is_available(self, now: float) -> bool:
         """Whether it takes a request at `now` (monotonic)."""
         if not self.is_ready or self.is_draining or self.outlier.is_ejected(now):

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterable
 
 import structlog
 
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
+from gateway.balancing.pace import Pace
 from gateway.balancing.warm_up import WarmUp
 from gateway.inference import PoolKey
 
@@ -16,6 +18,11 @@ _log = structlog.get_logger()
 FAILURES_TO_LOSE = 2
 """An endpoint that was ready is lost after so many refusals in a row: one may be a reply that came late on a
 busy machine, and passive health sees a real failure sooner anyway."""
+
+MOST_CHECKS_PER_SECOND = 50.0
+"""Of all endpoints of all pools together, which is some hundredths of a core (docs/growth.md): 25 are asked
+twice a second each, and a thousand models at one server every 20 seconds. Passive health sees failures
+before that. Those that are not ready have as many of their own, so that a few of them are not kept back."""
 
 START_SECONDS = 3.0
 """How long `start` waits for the first answers: one endpoint that is slow to warm up must not keep the
@@ -26,7 +33,10 @@ class HealthCheck:
     """Keeps `Endpoint.is_ready` true.
 
     Args:
-        interval_seconds: between two questions to one endpoint.
+        interval_seconds: between two questions to one endpoint; longer where there are very many, but not for
+            one that has just failed.
+        most_per_second: questions to those that are ready and of which there is no news; as many, too, to
+            those that are not ready.
         timeout_seconds: how long an endpoint may take to answer one.
         warm_up: what an endpoint that says ready must do before it takes traffic, and what one that has
             failed must do to stay ready.
@@ -38,10 +48,12 @@ class HealthCheck:
         *,
         interval_seconds: float,
         timeout_seconds: float,
+        most_per_second: float = math.inf,
         warm_up: WarmUp | None = None,
         heal: Heal | None = None,
     ) -> None:
         self._interval_seconds = interval_seconds
+        self._paces = {is_ready: Pace(interval_seconds, most_per_second) for is_ready in (True, False)}
         self._timeout_seconds = timeout_seconds
         self._warm_up = warm_up
         self._heal = heal
@@ -85,7 +97,13 @@ class HealthCheck:
             elif is_ready or refusals >= FAILURES_TO_LOSE:
                 self._set(pool, endpoint, is_ready=is_ready)
             answered.set()
-            await asyncio.sleep(self._interval_seconds)
+            await asyncio.sleep(self._pause(endpoint, refusals))
+
+    def _pause(self, endpoint: Endpoint, refusals: int) -> float:
+        """How long until an endpoint that has refused so often in a row is asked again, in seconds."""
+        if endpoint.is_ready and (refusals or endpoint.outlier.is_suspect):
+            return self._interval_seconds
+        return self._paces[endpoint.is_ready].pause(asyncio.get_running_loop().time())
 
     async def _answer(self, pool: PoolKey, endpoint: Endpoint) -> bool:
         try:

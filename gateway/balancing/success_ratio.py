@@ -44,21 +44,27 @@ class AnswerCounts:
 
     def __init__(self, window_seconds: float) -> None:
         self._slot_seconds = window_seconds / SLOTS
-        self._parts: deque[tuple[int, Answers]] = deque(maxlen=SLOTS)
+        # Each part: slot, total, failed. Plain numbers, since every answer is counted.
+        self._parts: deque[list[int]] = deque(maxlen=SLOTS)
 
     def observe(self, now: float, *, failed: bool) -> None:
         """An attempt ended at `now` (monotonic)."""
         slot = int(now / self._slot_seconds)
-        one = Answers(1, int(failed))
-        if self._parts and self._parts[-1][0] == slot:
-            self._parts[-1] = (slot, self._parts[-1][1] + one)
-        else:
-            self._parts.append((slot, one))
+        if not self._parts or self._parts[-1][0] != slot:
+            self._parts.append([slot, 0, 0])
+        latest = self._parts[-1]
+        latest[1] += 1
+        latest[2] += failed
 
     def at(self, now: float) -> Answers:
         """What the window that ends at `now` (monotonic) has."""
         first = int(now / self._slot_seconds) - SLOTS
-        return sum((answers for slot, answers in self._parts if slot > first), Answers(0, 0))
+        total = failed = 0
+        for slot, answers, failures in self._parts:
+            if slot > first:
+                total += answers
+                failed += failures
+        return Answers(total, failed)
 
     def clear(self) -> None:
         """Forget all."""

@@ -8,6 +8,7 @@ asked the example once, for a server may call a model ready that is dead.
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -18,6 +19,8 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
+PAUSES_RATIO = 0.1
+"""What part of the time for all of them may be pauses."""
 
 _log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ class WarmUp:
         examples: the input tensors, by the model's name; a model without an example is not warmed up.
         timeout_seconds: for all of the requests together.
         attempt_timeout_seconds: for one, to an endpoint that has failed.
+        pause_ratio: how long the pause after an answer is, as a multiple of the time that the answer took.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class WarmUp:
         *,
         timeout_seconds: float,
         attempt_timeout_seconds: float,
+        pause_ratio: float = 0.0,
     ) -> None:
+        self._pause_ratio = pause_ratio
         self._examples = examples
         self._timeout_seconds = timeout_seconds
         self._attempt_timeout_seconds = attempt_timeout_seconds
@@ -66,10 +72,16 @@ class WarmUp:
         request = InferRequest(
             pool.model, tuple(inputs), math.inf, version=pool.version, variant=pool.variant
         )
+        rest = PAUSES_RATIO * timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
-                for _ in range(times):
+                for left in reversed(range(times)):
+                    began = time.monotonic()
                     await endpoint.infer(request)
+                    pause = min(self._pause_ratio * (time.monotonic() - began), rest)
+                    if left and pause:
+                        await asyncio.sleep(pause)
+                        rest -= pause
         except (InferwayError, TimeoutError) as error:
             _log.info(
                 "warm_up_failed", endpoint=endpoint.name, model=pool.model, error=str(error) or "timeout"

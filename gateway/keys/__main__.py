@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from gateway.configuration import ConfigurationError
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         where = command.add_mutually_exclusive_group(required=True)
         where.add_argument("--file", type=Path, help="the key file: `keys.file` of the gateway")
         where.add_argument("--redis", metavar="URL", help="the keys' Redis: `keys.redis.url` of the gateway")
+        command.add_argument("--cluster", action="store_true", help="that URL leads to a cluster")
     return parser
 
 
@@ -78,7 +79,7 @@ def _new(asked: argparse.Namespace) -> int:
         _append(asked.file, key_id, spec.model_dump(mode="json", exclude_defaults=True))
     else:
         text = spec.model_dump_json(exclude_defaults=True)
-        with Redis.from_url(asked.redis) as redis:
+        with _opened(asked) as redis:
             redis.set(PREFIX + key_id, text)
     sys.stdout.write(f"{key}\n")
     return 0
@@ -104,13 +105,17 @@ def _check(asked: argparse.Namespace) -> int:
 def _stored(asked: argparse.Namespace) -> dict[str, Key]:
     if asked.file:
         return read_keys(asked.file)
-    with Redis.from_url(asked.redis) as redis:
+    with _opened(asked) as redis:
         texts = {name.decode(): redis.get(name) for name in redis.scan_iter(f"{PREFIX}*")}
     ids = {name.removeprefix(PREFIX): text for name, text in texts.items() if text is not None}
     try:
         return {key_id: Key.of(key_id, KeySpec.model_validate_json(text)) for key_id, text in ids.items()}
     except ValidationError as error:
         raise _Fault(f"{asked.redis}: holds a key that cannot be read: {error.errors()[0]['msg']}") from error
+
+
+def _opened(asked: argparse.Namespace) -> Redis | RedisCluster:
+    return (RedisCluster if asked.cluster else Redis).from_url(asked.redis)
 
 
 def _append(path: Path, key_id: str, stored: dict[str, Any]) -> None:

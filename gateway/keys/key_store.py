@@ -13,7 +13,8 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.keys.key import Key, KeySpec
-from gateway.redis_link import RedisDown, RedisLink
+from gateway.redis_link import RedisLink
+from gateway.redis_node import RedisDown
 
 PREFIX = "inferway:key:"
 UNKNOWN_SECONDS = 5.0
@@ -87,7 +88,8 @@ class KeyStore:
         """Bring what is remembered up to date; while Redis is down it stays as it is."""
         try:
             async with self._turns:
-                stored = await self._link.attempt(self._link.redis.get, PREFIX + key_id)
+                node = await self._link.node_of((PREFIX + key_id).encode())
+                stored = await node.attempt(node.redis.get, PREFIX + key_id)
         except RedisDown:
             return
         key = _parsed(key_id, stored)

@@ -102,7 +102,7 @@ class _TFServing:
         reply.model_spec.version.value = int(response.version)
         reply.model_spec.signature_name = SIGNATURE
         for tensor in response.outputs:
-            write(tensor, reply.outputs[tensor.name], typed=True)
+            write(tensor, reply.outputs[tensor.name])
         return reply
 
     async def metadata(

@@ -10,7 +10,8 @@ from gateway.errors import QuotaExceeded
 from gateway.keys.key import Key
 from gateway.quotas.account import Account, Refusal
 from gateway.quotas.lease import LEASE
-from gateway.redis_link import RedisDown, RedisLink
+from gateway.redis_link import RedisLink
+from gateway.redis_node import RedisDown
 
 PREFIX = "inferway:quota:"
 _log = structlog.get_logger()
@@ -41,7 +42,7 @@ class Quotas:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._link = link
-        self._script = link.redis.register_script(LEASE) if link else None
+        self._script = link.nodes[0].redis.register_script(LEASE) if link else None
         self._lease_seconds = lease_seconds
         self._share_ratio = local_share_ratio if link else 1.0
         self._clock = clock
@@ -150,7 +151,9 @@ class Quotas:
         assert self._link is not None and self._script is not None  # noqa: S101, PT018 - its callers look
         key, debt = account.key, account.debt
         numbers = [key.per_second, key.burst, key.per_day, asked, debt - given_back]
-        granted, wait_ms, reason = await self._link.attempt(self._script, [PREFIX + key.id], numbers)
+        name = PREFIX + key.id
+        node = await self._link.node_of(name.encode())
+        granted, wait_ms, reason = await node.attempt(self._script, [name], numbers, client=node.redis)
         account.debt -= debt
         return granted, wait_ms, reason.decode()
 

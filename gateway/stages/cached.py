@@ -5,6 +5,7 @@ that twenty identical requests cost one look-up. Inside of Resolved, which sets 
 that costs backend capacity.
 """
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +16,10 @@ from gateway.contract import Contract
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 
+TTL_JITTER_RATIO = 0.1
+"""At most so much of its time is taken off an answer's, at random: else what was computed together ends
+together, and is all computed again in one moment."""
+
 
 class Cached:
     """Looks an answer up in one tier and keeps there what comes back.
@@ -24,8 +29,10 @@ class Cached:
         store: the tier.
         tier: its name in metrics and replies: `memory` or `redis`.
         contracts: by model name; they say how long an answer may be kept.
-        metrics: counts look-ups.
+        metrics: counts look-ups, and the time that hits have saved.
         wall_clock: seconds since the epoch, which gateways share as they share Redis.
+        clock: seconds, monotonic.
+        rng: a number from 0 to 1.
     """
 
     def __init__(
@@ -37,14 +44,19 @@ class Cached:
         contracts: Mapping[str, Contract],
         metrics: Metrics,
         wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._call_next = call_next
         self._store = store
         self._tier = tier
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._rng = rng
         self._ttl_seconds = {name: contract.cache.ttl_seconds for name, contract in contracts.items()}
         self._hits = {name: metrics.lookups.labels(name, tier, "hit") for name in contracts}
         self._misses = {name: metrics.lookups.labels(name, tier, "miss") for name in contracts}
+        self._saved = {name: metrics.cache_saved.labels(name, tier) for name in contracts}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request."""
@@ -53,21 +65,24 @@ class Cached:
         known = await self._store.get(request.model, request.key)
         if known is not None:
             self._hits[request.model].inc()
+            self._saved[request.model].inc(known.computed_seconds)
             return replace(known, cache=self._tier)
         self._misses[request.model].inc()
         voids = self._store.voids
+        asked = self._clock()
         response = await self._call_next(request)
         # Stored only under the key of what really answered, and not if answers were voided meanwhile.
         is_its_own = (response.version, response.variant) == (request.version, request.variant)
         if is_its_own and voids == self._store.voids:
-            response = await self._keep(request, response)
+            response = await self._keep(request, response, self._clock() - asked)
         return replace(response, cache="miss") if response.cache == "off" else response
 
-    async def _keep(self, request: InferRequest, response: InferResponse) -> InferResponse:
-        """Keep an answer; one that comes from a tier behind this one keeps the end that it has there."""
+    async def _keep(self, request: InferRequest, response: InferResponse, seconds: float) -> InferResponse:
+        """Keep an answer; one from a tier behind this one keeps the end and the cost that it has there."""
         now = self._wall_clock()
-        expires_at = response.expires_at or now + self._ttl_seconds[request.model]
-        response = replace(response, expires_at=expires_at)
-        if expires_at > now:
-            await self._store.put(request.key, response, expires_at - now)
+        if not response.expires_at:
+            ttl_seconds = self._ttl_seconds[request.model] * (1 - TTL_JITTER_RATIO * self._rng())
+            response = replace(response, expires_at=now + ttl_seconds, computed_seconds=seconds)
+        if response.expires_at > now:
+            await self._store.put(request.key, response, response.expires_at - now)
         return response

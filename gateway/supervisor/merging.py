@@ -106,7 +106,7 @@ def merged(parts: Iterable[Families]) -> dict[str, Family]:
         name: Family(
             head.documentation,
             head.kind,
-            {series: _one(name, head.kind, series, found) for series, found in values[name].items()},
+            {series: _one(name, head.kind, found) for series, found in values[name].items()},
         )
         for name, head in heads.items()
     }
@@ -138,10 +138,8 @@ class ProcessTotals:
         return merged([*more, self._ended, *self._seen.values()])
 
 
-def _one(name: str, kind: str, series: Series, values: Sequence[float]) -> float:
-    if kind == "gauge":
-        return float(GAUGES[name](values))
-    return min(values) if series[0].endswith("_created") else sum(values)
+def _one(name: str, kind: str, values: Sequence[float]) -> float:
+    return float(GAUGES[name](values)) if kind == "gauge" else sum(values)
 
 
 class _Page(Collector):

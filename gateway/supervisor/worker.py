@@ -115,7 +115,7 @@ class _Worker:
     async def answer(self, question: Message) -> dict[str, Any]:
         match question["ask"]:
             case "metrics":
-                return {"metrics": to_json(self._gateway.metrics.registry)}
+                return {"metrics": await asyncio.to_thread(to_json, self._gateway.metrics.registry)}
             case "join":
                 self._take_over(question["overrides"])
                 self.joined.set()

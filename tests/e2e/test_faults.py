@@ -13,11 +13,14 @@ import pytest
 
 from gateway.traffic_settings import BalancingSettings
 from tests.load import distinct_images, drive
+from tests.redis_cluster import running_redis_cluster
 from tests.serving import EMBEDDED, Engine, StartedGateway, running_gateway, running_redis, running_triton
 
 pytestmark = [pytest.mark.engine]
 
 GIVE_UP_SECONDS = 20.0
+SLOW_REDIS = 5.0
+"""Seconds: a busy machine is not a lost Redis."""
 ATTEMPT_TIMEOUT_SECONDS = BalancingSettings().attempt_timeout_seconds
 
 
@@ -53,7 +56,7 @@ def test_redis_is_shared_and_its_death_costs_no_answer(tmp_path: Path) -> None:
     embedded = {"embedded": EMBEDDED}
     with running_redis(tmp_path / "redis") as (first, port):
         url = f"redis://127.0.0.1:{port}/0"
-        settings = {"endpoints": embedded, "cache": {"redis": {"url": url}}}
+        settings = {"endpoints": embedded, "cache": {"redis": {"url": url, "timeout_seconds": SLOW_REDIS}}}
         with running_gateway(tmp_path / "one", settings) as gateway:
             asyncio.run(drive(gateway.http, images[:100], connections=4))
             assert gateway.metric("gateway_cache_lookups_total", tier="redis", result="miss") == 100
@@ -68,6 +71,22 @@ def test_redis_is_shared_and_its_death_costs_no_answer(tmp_path: Path) -> None:
             _wait_until(gateway, "gateway_cache_redis_up_ratio", 0)
             with running_redis(tmp_path / "redis", port):
                 _wait_until(gateway, "gateway_cache_redis_up_ratio", 1)
+
+
+def test_a_redis_cluster_that_loses_a_master_costs_no_answer(tmp_path: Path) -> None:
+    images = distinct_images(200)
+    with running_redis_cluster(tmp_path / "cluster") as cluster:
+        redis = {"url": cluster.url, "cluster": True, "timeout_seconds": SLOW_REDIS}
+        settings = {"endpoints": {"embedded": EMBEDDED}, "cache": {"memory_bytes": 0, "redis": redis}}
+        with running_gateway(tmp_path / "gateway", settings) as gateway:
+            for _ in range(2):
+                assert asyncio.run(drive(gateway.http, images[:100], connections=4)).failed == {}
+            assert gateway.metric("gateway_cache_lookups_total", tier="redis", result="hit") == 100
+            assert gateway.metric("gateway_cache_saved_seconds_total", tier="redis") > 0
+            cluster.masters[0].kill()  # the one that the URL leads to
+            assert asyncio.run(drive(gateway.http, images, connections=4)).failed == {}
+            assert 100 < gateway.metric("gateway_cache_lookups_total", tier="redis", result="hit") < 200
+            _wait_until(gateway, "gateway_cache_redis_up_ratio", 2 / 3)
 
 
 def test_no_endpoint_left_is_503_with_retry_after(tmp_path: Path) -> None:

@@ -4,29 +4,20 @@ import io
 import json
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image, ImageDraw
 
 from gateway.configuration import load
 from gateway.contract import Contract
-from tests.serving import EMBEDDED, ROOT, StartedGateway, running_gateway
+from tests.serving import ROOT, StartedGateway
 
 MODELS = ROOT / "models"
-NAMES = sorted(path.parent.name for path in MODELS.glob("*/model.yaml"))
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
-    """A gateway that serves every variant of every model by itself."""
-    configuration = {
-        "models": [str(MODELS / name) for name in NAMES],
-        "endpoints": {"embedded": EMBEDDED},
-        "pools": [{"model": name, "endpoints": ["embedded"]} for name in NAMES],
-    }
-    with running_gateway(tmp_path_factory.mktemp("predictions"), configuration) as started:
-        yield started
+@pytest.fixture
+def gateway(whole_gateway: StartedGateway) -> StartedGateway:
+    return whole_gateway
 
 
 def variants(model: str) -> list[str]:

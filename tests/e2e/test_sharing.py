@@ -67,7 +67,10 @@ def write_scaler(folder: Path, factors: dict[str, float], default_version: str) 
 
 def settings(model: Path, redis_port: int = 0) -> dict[str, Any]:
     """A gateway of a model that `write_scaler` wrote, with the embedded engine."""
-    redis = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}} if redis_port else {}
+    url = f"redis://127.0.0.1:{redis_port}/0"
+    redis = (
+        {"redis": {"url": url, "timeout_seconds": 5.0}} if redis_port else {}
+    )  # a busy machine is not a loss
     return {
         "models": [str(model)],
         "endpoints": {"embedded": {"backend": "onnxruntime", "repository": str(model / "repository")}},

@@ -52,12 +52,12 @@ async def a_server(files: Certificates, client_ca: bytes | None = None) -> Async
 
 
 async def answers(channel: GrpcChannel) -> bool:
-    call = channel.method(LIVE, oip.ServerLiveResponse)
+    call = channel.method(LIVE)
     try:
-        reply = await call(oip.ServerLiveRequest(), timeout=SOON)
+        reply = await call(oip.ServerLiveRequest().SerializeToString(), timeout=SOON)
     except grpc.aio.AioRpcError as error:
         return not was_never_sent(error)  # any other failure is none of TLS
-    return bool(reply.live)
+    return oip.ServerLiveResponse.FromString(reply).live
 
 
 async def asked(address: str, **tls: str) -> bool:

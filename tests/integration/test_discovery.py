@@ -154,7 +154,8 @@ async def test_servers_come_and_go_in_a_file_under_load_and_no_request_fails(tmp
             write(path, first, second)
             await until(lambda: first.calls > calls + 100)
 
-        outcome = await drive(gateway.http, distinct_images(6000), connections=16, events={100: come_and_go})
+        images = await asyncio.to_thread(distinct_images, 6000)  # the engines are in this loop
+        outcome = await drive(gateway.http, images, connections=16, events={100: come_and_go})
         assert outcome.failed == {}
         assert gateway.metric("gateway_retries_total") == 0
         assert gateway.metric("gateway_attempt_duration_seconds_count", outcome="ok") == 6000
@@ -185,5 +186,7 @@ async def test_a_certificate_is_held_against_the_name_that_was_looked_up(
         path = tmp_path / "inferway.yaml"
         path.write_text(yaml.safe_dump(settings))
         async with build(load_settings(path, {}), tmp_path) as gateway:
+            if is_trusted:
+                await until(lambda: gateway.serving.is_ready(MODEL, "1"))
             assert gateway.serving.is_ready(MODEL, "1") is is_trusted
             assert (engine.calls > 0) is is_trusted

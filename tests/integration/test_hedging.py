@@ -18,7 +18,7 @@ from gateway.app import Gateway, build
 from gateway.loading import load_settings
 from services.protocol import open_inference_pb2 as oip
 from tests.load import distinct_images
-from tests.serving import MODEL, ROOT
+from tests.serving import MODEL, ROOT, until_all_ready
 from tests.unit.backends.test_open_inference import FakeTriton
 
 SLOW_SECONDS = 1.5
@@ -81,6 +81,7 @@ async def test_a_slow_engine_is_waited_for_only_without_hedging(
 ) -> None:
     usual, late = np.split(distinct_images(150), [120])
     async with built(tmp_path, engines, enabled=enabled, budget_ratio=0.5) as gateway:
+        await until_all_ready(gateway)
         transport = httpx.ASGITransport(gateway.http)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             for image in usual:

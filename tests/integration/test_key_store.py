@@ -16,7 +16,8 @@ from gateway.keys import key_store
 from gateway.keys.key import KeySpec, new_secret, split
 from gateway.keys.key_store import PREFIX, UNKNOWN_SECONDS, KeyStore
 from gateway.keys.keyring import Keyring
-from gateway.redis_link import CONNECTIONS, RedisLink, open_link
+from gateway.redis_link import open_link
+from gateway.redis_node import CONNECTIONS, RedisNode
 from gateway.security_settings import RedisSettings
 from services import redis
 from services.launch import Launch, Running, free_port
@@ -43,7 +44,7 @@ class Rig:
     def __init__(self, url: str) -> None:
         self.clock = FakeClock()
         up = Gauge("up", "Whether Redis answers.", registry=None)
-        self.link = RedisLink(url, timeout_seconds=30.0, retry_after_seconds=0.1, up=up)
+        self.link = RedisNode(url, timeout_seconds=30.0, retry_after_seconds=0.1, tell_up=up.set)
         self.store = KeyStore(self.link, fresh_seconds=FRESH_SECONDS, clock=self.clock)
         self.keyring = Keyring(store=self.store)
 

@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from gateway.errors import QuotaExceeded
 from gateway.keys.key import Key
 from gateway.quotas.quotas import PREFIX, Quotas
-from gateway.redis_link import RedisLink
+from gateway.redis_node import RedisNode
 from services import redis
 from services.launch import Running, free_port
 
@@ -28,12 +28,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://{launch.addresses['redis']}/0"
 
 
-class Counted(RedisLink):
+class Counted(RedisNode):
     """A link that counts its round trips."""
 
     def __init__(self, url: str, *, timeout_seconds: float = SLOW_REDIS) -> None:
         self.up = Gauge("up", "Whether Redis answers.", registry=None)
-        super().__init__(url, timeout_seconds=timeout_seconds, retry_after_seconds=0.2, up=self.up)
+        super().__init__(url, timeout_seconds=timeout_seconds, retry_after_seconds=0.2, tell_up=self.up.set)
         self.round_trips = 0
 
     async def attempt(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:

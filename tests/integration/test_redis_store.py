@@ -1,18 +1,20 @@
 """The Redis tier against a real redis-server: right answers only, and no waiting while it is down."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
+from gateway.caching import redis as redis_store
 from gateway.caching.redis import PREFIX, RedisStore
 from gateway.inference import InferResponse, Tensor
-from gateway.redis_link import RedisLink
+from gateway.metrics import Metrics
+from gateway.redis_node import RedisDown, RedisNode
 from services import redis
 from services.launch import Launch, Running, free_port
 from tests.fakes import FakeClock
@@ -51,14 +53,25 @@ class Tier:
     def __init__(self, url: str, *, timeout_seconds: float = 30.0) -> None:
         self.clock = FakeClock()
         self.up = Gauge("up", "Whether Redis answers.", registry=None)
-        self.link = RedisLink(
-            url, timeout_seconds=timeout_seconds, retry_after_seconds=1.0, up=self.up, clock=self.clock
+        self.link = RedisNode(
+            url,
+            timeout_seconds=timeout_seconds,
+            retry_after_seconds=1.0,
+            tell_up=self.up.set,
+            clock=self.clock,
         )
-        self.store = RedisStore(self.link)
+        self.registry = CollectorRegistry()
+        self.store = RedisStore(self.link, Metrics(self.registry), clock=self.clock)
 
-    async def put(self, key: bytes, answer: InferResponse = ANSWER, ttl_seconds: float = 60) -> None:
+    def skipped(self, operation: str) -> float | None:
+        """How often Redis was not asked."""
+        name = "gateway_cache_redis_skipped_total"
+        return self.registry.get_sample_value(name, {"operation": operation})
+
+    async def put(self, *keys: bytes, answer: InferResponse = ANSWER, ttl_seconds: float = 60) -> None:
         """Put and wait until it is written, as no request does."""
-        await self.store.put(key, answer, ttl_seconds)
+        for key in keys:
+            await self.store.put(key, answer, ttl_seconds)
         await asyncio.gather(*self.store._writes)
 
     @property
@@ -76,7 +89,7 @@ async def a_tier(url: str, *, timeout_seconds: float = 30.0) -> AsyncIterator[Ti
 @pytest.fixture
 async def tier(server: str) -> AsyncIterator[Tier]:
     async with a_tier(server) as made:
-        await made.store._redis.flushall()
+        await made.link.redis.flushall()
         yield made
 
 
@@ -88,7 +101,7 @@ async def test_an_answer_comes_back_as_it_was_put(tier: Tier) -> None:
 
 
 async def test_whose_answer_it_was_is_not_kept(tier: Tier) -> None:
-    await tier.put(b"k", InferResponse("adder", "1", (), id="7", cache="miss"))
+    await tier.put(b"k", answer=InferResponse("adder", "1", (), id="7", cache="miss"))
     assert await tier.store.get("adder", b"k") == InferResponse("adder", "1", ())
 
 
@@ -104,26 +117,27 @@ async def test_an_answer_is_kept_as_long_as_it_may_be(
 ) -> None:
     sent: list[tuple[bytes, int]] = []
 
-    async def remember(key: bytes, _frame: bytes, px: int) -> None:
-        sent.append((key, px))
+    async def remember(entries: Sequence[tuple[bytes, bytes, int]]) -> None:
+        sent.extend((key, milliseconds) for key, _, milliseconds in entries)
 
-    tier.store._redis.set = remember  # type: ignore[method-assign, assignment]
+    tier.link.set_many = remember  # type: ignore[method-assign, assignment]
     await tier.put(b"k", ttl_seconds=ttl_seconds)
     assert sent == [(ENTRY, milliseconds)]
 
 
 async def test_voiding_a_model_drops_all_of_its_answers_and_nothing_else(tier: Tier) -> None:
     keys = [number.to_bytes(2, "big") for number in range(2500)]  # more than one page of SCAN
-    await asyncio.gather(*(tier.put(key) for key in keys))
+    for start in range(0, len(keys), 500):
+        await tier.put(*keys[start : start + 500])
     other = replace(ANSWER, model="add")
-    await tier.put(b"k", other)
-    await tier.store._redis.set("quota:adder", "7")
+    await tier.put(b"k", answer=other)
+    await tier.link.redis.set("quota:adder", "7")
     dropped = await tier.store.void("adder")
     assert dropped is not None
     assert dropped >= len(keys)
     assert await asyncio.gather(*(tier.store.get("adder", key) for key in keys)) == [None] * len(keys)
     assert await tier.store.get("add", b"k") == other
-    assert await tier.store._redis.get("quota:adder") == b"7"
+    assert await tier.link.redis.get("quota:adder") == b"7"
     assert await tier.store.void("adder") == 0
 
 
@@ -138,20 +152,20 @@ async def test_what_is_on_its_way_is_there_to_be_voided_once_the_store_has_settl
 
 async def test_redis_itself_lets_the_answer_go(tier: Tier) -> None:
     await tier.put(b"k", ttl_seconds=300)
-    left = await tier.store._redis.pttl(ENTRY)
+    left = await tier.link.redis.pttl(ENTRY)
     assert 0 < left <= 300_000
 
 
 @pytest.mark.parametrize("frame", [b"", b"garbage", b"\x0e\0\0\0" + b'{"outputs":[]}', b"\x04\0\0\0null"])
 async def test_an_entry_that_cannot_be_read_is_no_answer(tier: Tier, frame: bytes) -> None:
-    await tier.store._redis.set(ENTRY, frame)
+    await tier.link.redis.set(ENTRY, frame)
     assert await tier.store.get("adder", b"k") is None
     assert tier.is_up
 
 
 async def test_an_entry_that_was_damaged_is_no_answer(tier: Tier) -> None:
     await tier.put(b"k")
-    assert await tier.store._redis.setrange(ENTRY, 0, b"\x01") > 1
+    assert await tier.link.redis.setrange(ENTRY, 0, b"\x01") > 1
     assert await tier.store.get("adder", b"k") is None
 
 
@@ -162,7 +176,7 @@ async def test_a_look_up_that_is_given_up_never_hands_its_answer_to_the_next(tie
         for number in range(50)
     }
     for key, answer in answers.items():
-        await tier.put(key, answer)
+        await tier.put(key, answer=answer)
     for steps in range(12):
         given_up = [asyncio.create_task(tier.store.get("adder", key)) for key in answers]
         for _ in range(steps):
@@ -174,9 +188,52 @@ async def test_a_look_up_that_is_given_up_never_hands_its_answer_to_the_next(tie
         assert found == list(answers.values())
 
 
+async def test_look_ups_and_writes_of_one_tick_are_one_round_trip_each(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = 0
+    attempt = tier.link.attempt
+
+    async def counted(*args: Any, **options: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await attempt(*args, **options)
+
+    monkeypatch.setattr(tier.link, "attempt", counted)
+    keys = [bytes([number]) for number in range(32)]
+    await tier.put(*keys)
+    assert trips == 1
+    assert await asyncio.gather(*(tier.store.get("adder", key) for key in keys)) == [ANSWER] * 32
+    assert trips == 2
+
+
+async def test_what_finds_too_much_waiting_goes_on_without_redis(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier.store._look_ups, "_waiting_max", 3)
+    await tier.put(b"k")
+    found = await asyncio.gather(*(tier.store.get("adder", b"k") for _ in range(5)))
+    assert found == [ANSWER] * 3 + [None] * 2
+    assert tier.skipped("look_up") == 2
+
+
+async def test_answers_that_wait_to_be_written_are_bounded_in_bytes(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_bytes = sum(len(tensor.data) for tensor in ANSWER.outputs)
+    monkeypatch.setattr(redis_store, "WRITING_BYTES", 2 * size_bytes)
+    for key in (b"1", b"2", b"3"):
+        await tier.store.put(key, ANSWER, 60)
+    await tier.store.settle()
+    await tier.put(b"4")
+    found = [await tier.store.get("adder", key) is not None for key in (b"1", b"2", b"3", b"4")]
+    assert found == [True, True, False, True]
+    assert tier.skipped("write") == 1
+
+
 async def test_hundreds_of_look_ups_at_once_all_find_their_answers(tier: Tier) -> None:
     keys = [f"key {number}".encode() for number in range(400)]
-    await asyncio.gather(*(tier.put(key) for key in keys))
+    await tier.put(*keys)
     assert await asyncio.gather(*(tier.store.get("adder", key) for key in keys)) == [ANSWER] * 400
     assert tier.is_up
 
@@ -238,8 +295,8 @@ async def test_only_one_request_waits_to_see_whether_a_hanging_redis_is_back() -
 
 async def test_a_redis_that_comes_back_and_refuses_a_command_is_up(tier: Tier) -> None:
     tier.link._down_until = -1.0
-    tier.up.set(0)
-    assert await tier.store._try(tier.store._redis.execute_command, "NONSENSE") is None
+    with pytest.raises(RedisDown):
+        await tier.link.attempt(tier.link.redis.execute_command, "NONSENSE")
     assert (tier.is_up, tier.link._down_until) == (True, 0.0)
 
 
@@ -264,7 +321,7 @@ async def test_a_redis_that_is_killed_and_comes_back_loses_only_its_answers(tmp_
 
 async def test_a_redis_that_is_full_still_gives_what_it_has(tier: Tier) -> None:
     await tier.put(b"k")
-    config: Any = tier.store._redis
+    config: Any = tier.link.redis
     limit = (await config.config_get("maxmemory"))["maxmemory"]
     await config.config_set("maxmemory-policy", "noeviction")  # first: else the limit would empty it
     await config.config_set("maxmemory", 1)

@@ -17,7 +17,7 @@ from gateway.app import Gateway, build
 from gateway.loading import load_settings
 from services.protocol import open_inference_pb2 as oip
 from tests.load import TOLERANCE, distinct_images, reference
-from tests.serving import EMBEDDED, MODEL, ROOT
+from tests.serving import EMBEDDED, MODEL, ROOT, until_all_ready
 
 INFER = f"/v2/models/{MODEL}/infer"
 
@@ -94,6 +94,7 @@ async def test_another_engine_answers_for_one_whose_replies_have_the_wrong_lengt
     endpoints = {"liar": {"backend": "triton", "address": address}, "embedded": EMBEDDED}
     images = distinct_images(30)
     async with built(tmp_path, endpoints) as gateway:
+        await until_all_ready(gateway)
         engine.size_bytes = size_bytes
         replies = await asyncio.gather(*(ask(gateway, image) for image in images))
     assert engine.lies >= 1  # of a batch, which counts once
@@ -110,6 +111,7 @@ async def test_with_no_other_engine_it_is_a_503_that_says_why_and_when_to_come_b
     engine, address = liar
     (image,) = distinct_images(1)
     async with built(tmp_path, {"liar": {"backend": "triton", "address": address}}) as gateway:
+        await until_all_ready(gateway)
         engine.size_bytes = 36
         reply = await ask(gateway, image)
         engine.size_bytes = 40

@@ -145,6 +145,17 @@ async def test_what_was_learned_of_a_pool_outlives_the_configuration_that_learne
     assert rig.limit("1") == rig.limit("2") == 3
 
 
+async def test_other_rules_of_balancing_make_nothing_warm_up_that_answers(rig: Rig) -> None:
+    key = PoolKey("scale", "1", "fp32")
+    (before,) = rig.gateway.serving.pools[key].endpoints
+    before.latency.observe(0.02, time.monotonic())
+    rig.settings(balancing={"consecutive_failures": 7})
+    assert (await rig.reloads.reload(), await rig.answer()) == ("ok", ("1", 1.0))
+    (after,) = rig.gateway.serving.pools[key].endpoints
+    assert after is not before
+    assert after.latency.at(time.monotonic()) > 0.01  # who becomes ready has forgotten it
+
+
 async def test_the_metrics_of_admission_are_those_of_the_configuration_that_serves(rig: Rig) -> None:
     assert (rig.limit("1"), rig.limit("2")) == (8, None)
     rig.versions("1", "2", default="2")

@@ -139,6 +139,23 @@ def test_what_redis_would_not_take_for_its_address_is_refused_with_its_line(tmp_
 
 
 @pytest.mark.parametrize(
+    ("section", "reason"),
+    [
+        ({"cluster": True}, "cluster needs url: the address of one of its nodes"),
+        (
+            {"cluster": True, "url": "redis://a:6379/1"},
+            "a cluster has only database 0: leave the number out of url",
+        ),
+    ],
+)
+def test_what_a_redis_cluster_cannot_have_is_refused_with_the_mend(
+    tmp_path: Path, section: dict[str, object], reason: str
+) -> None:
+    for name in ("cache", "keys", "quotas"):
+        assert reason in refusal(tmp_path, yaml.safe_dump({name: {"redis": section}}))
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",

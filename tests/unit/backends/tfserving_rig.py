@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.contract import Contract
 from gateway.inference import InferRequest, Tensor
-from gateway.tensor_proto import write
+from gateway.tensor_proto import encoded, write
 from services.protocol.tfserving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -90,7 +90,10 @@ def answering(*tensors: Tensor, typed: bool = True, version: int = 1) -> Answer:
         reply.model_spec.version.value = version
         for tensor in tensors:
             if tensor.name in (request.output_filter or [tensor.name]):
-                write(tensor, reply.outputs[tensor.name], typed=typed)
+                if typed:
+                    write(tensor, reply.outputs[tensor.name])
+                else:
+                    reply.outputs[tensor.name].ParseFromString(b"".join(encoded(tensor)))
         return reply
 
     return answer

@@ -1,36 +1,20 @@
 """Candidates: who may take a request, and that ejections are ignored when too few are well."""
 
-from collections.abc import Iterable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balancing.candidates import candidates
-from gateway.balancing.endpoint import Endpoint
-from tests.fakes import FakeInfer
+from tests.unit.balancing.endpoint_states import NOW, STATES, a_pool
 
-NOW = 1000.0
 NOBODY: frozenset[str] = frozenset()
-STATES = ("well", "failed at", "not ready", "draining", "ejected", "on probation", "on trial")
 
 
-def an_endpoint(name: str, state: str) -> Endpoint:
-    endpoint = Endpoint(name, "fake", FakeInfer(), is_ready=state != "not ready")
-    endpoint.is_draining = state == "draining"
-    if state in {"ejected", "on probation", "on trial"}:
-        for _ in range(3):
-            endpoint.outlier.failed(NOW if state == "ejected" else NOW - 10.0)
-    endpoint.in_flight = int(state == "on trial")
-    return endpoint
-
-
-def chosen(states: Iterable[str], panic_ratio: float = 0.0) -> list[str]:
+def chosen(states: list[str], panic_ratio: float = 0.0) -> list[str]:
     """The states of those that may take a request that has failed at every endpoint `failed at`."""
-    by_name = {str(place): state for place, state in enumerate(states)}
-    endpoints = [an_endpoint(name, state) for name, state in by_name.items()]
-    excluded = frozenset(name for name, state in by_name.items() if state == "failed at")
-    return [by_name[e.name] for e in candidates(endpoints, excluded, NOW, panic_ratio=panic_ratio)]
+    endpoints, excluded = a_pool(states)
+    found = candidates(endpoints, excluded, NOW, panic_ratio=panic_ratio)
+    return [endpoint.name.partition(" ")[2] for endpoint in found]
 
 
 @given(st.lists(st.sampled_from(STATES), max_size=6), st.floats(0, 1))

@@ -17,6 +17,19 @@ def test_an_endpoint_takes_nothing_until_it_has_said_that_it_is_ready() -> None:
     assert not Endpoint("a", "fake", FakeInfer()).is_available(0.0)
 
 
+def test_one_that_goes_on_from_another_is_ready_and_as_fast_as_that_was() -> None:
+    before, after = an_endpoint(latency=0.5), Endpoint("a", "fake", FakeInfer())
+    after.go_on(before, 0.0)
+    assert (after.is_available(0.0), after.latency.at(0.0)) == (True, 0.5)
+
+
+def test_one_that_goes_on_from_another_that_failed_must_become_ready() -> None:
+    before, after = an_endpoint(), Endpoint("a", "fake", FakeInfer())
+    before.outlier.failed(0.0)
+    after.go_on(before, 0.0)
+    assert not after.is_ready
+
+
 def test_a_draining_endpoint_takes_nothing() -> None:
     endpoint = an_endpoint()
     endpoint.is_draining = True

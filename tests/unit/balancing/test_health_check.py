@@ -131,6 +131,25 @@ async def test_an_endpoint_that_hangs_keeps_nobody_else_from_being_asked(check: 
     assert endpoint.is_ready
 
 
+async def test_of_very_many_one_in_doubt_is_asked_at_once_and_the_others_in_their_turn() -> None:
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, most_per_second=0.001)
+    suspect, well = Told(YES), Told(YES)
+    pool = [Endpoint(name, "fake", backend) for name, backend in (("a", suspect), ("b", well))]
+    pool[0].outlier.failed(0.0)
+    await check.start([(POOL, pool)])
+    await suspect.asked_again(5)
+    assert len(well.asked) <= 2
+    await check.stop()
+
+
+async def test_one_that_is_not_ready_does_not_wait_behind_the_many_that_are() -> None:
+    check = HealthCheck(interval_seconds=0, timeout_seconds=1.0, most_per_second=0.001)
+    backends = [*(Told(YES) for _ in range(20)), Told(NO)]
+    await check.start([(POOL, [Endpoint(str(at), "fake", each) for at, each in enumerate(backends)])])
+    await backends[-1].asked_again(0)
+    await check.stop()
+
+
 async def test_after_stop_nobody_is_asked() -> None:
     check = HealthCheck(interval_seconds=0, timeout_seconds=1.0)
     backend = Told(YES)

@@ -1,5 +1,6 @@
 """Warm-up: what an endpoint must answer before it takes traffic."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -15,8 +16,17 @@ POOL = PoolKey("adder", "1", "fp32")
 EXAMPLES = {"adder": (VALUES,)}
 
 
-def warm_up(examples: Mapping[str, Sequence[Tensor]] = EXAMPLES, timeout_seconds: float = 1.0) -> WarmUp:
-    return WarmUp(examples, timeout_seconds=timeout_seconds, attempt_timeout_seconds=timeout_seconds)
+def warm_up(
+    examples: Mapping[str, Sequence[Tensor]] = EXAMPLES,
+    timeout_seconds: float = 1.0,
+    pause_ratio: float = 0.0,
+) -> WarmUp:
+    return WarmUp(
+        examples,
+        timeout_seconds=timeout_seconds,
+        attempt_timeout_seconds=timeout_seconds,
+        pause_ratio=pause_ratio,
+    )
 
 
 async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
@@ -25,6 +35,30 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
     assert len(backend.requests) == WARM_UP_REQUESTS
     assert {request.pool for request in backend.requests} == {POOL}
     assert backend.requests[0].inputs == (VALUES,)
+
+
+async def test_after_each_answer_but_the_last_the_server_has_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = paused(monkeypatch)
+    assert await warm_up(pause_ratio=1.0)(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert len(pauses) == WARM_UP_REQUESTS - 1
+    assert all(seconds > 0 for seconds in pauses)
+
+
+async def test_pauses_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = paused(monkeypatch)
+    assert await warm_up(timeout_seconds=1e-4, pause_ratio=9.0)(POOL, Endpoint("a", "fake", FakeInfer()))
+    assert 0 < sum(pauses) <= 1.01e-5
+
+
+def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that will be asked for; none is made."""
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    return pauses
 
 
 async def test_a_model_without_an_example_is_ready_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""The memory tier: bounded in bytes, least recently used out first, nothing after its time."""
+"""The memory tier: bounded in bytes, what was asked for once out first, nothing after its time."""
 
 from dataclasses import replace
 
@@ -16,6 +16,10 @@ SMALL_BYTES = 100 + ENTRY_OVERHEAD_BYTES
 
 def of_bytes(size: int) -> InferResponse:
     return replace(SMALL, outputs=(Tensor("t", "UINT8", (size,), bytes(size)),))
+
+
+async def kept(store: MemoryStore, *keys: bytes) -> list[bool]:
+    return [await store.get("m", key) is not None for key in keys]
 
 
 async def test_what_was_put_is_there_and_nothing_else() -> None:
@@ -46,13 +50,63 @@ async def test_reading_an_answer_does_not_lengthen_its_time() -> None:
     assert await store.get("m", b"k") is None
 
 
-async def test_what_was_not_used_for_longest_makes_room() -> None:
+async def test_what_was_asked_for_again_outlives_what_came_once() -> None:
     store = MemoryStore(2 * SMALL_BYTES)
     await store.put(b"a", SMALL, 60)
     await store.put(b"b", SMALL, 60)
     await store.get("m", b"a")
     await store.put(b"c", SMALL, 60)
-    assert [await store.get("m", key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
+    assert await kept(store, b"a", b"b", b"c") == [True, False, True]
+
+
+async def test_a_scan_of_inputs_that_come_once_costs_no_answer_in_use_its_place() -> None:
+    store = MemoryStore(20 * SMALL_BYTES)
+    in_use = [b"used %d" % number for number in range(15)]
+    for key in in_use:
+        await store.put(key, SMALL, 60)
+        await store.get("m", key)
+    for number in range(1000):
+        await store.put(b"once %d" % number, SMALL, 60)
+    assert await kept(store, *in_use) == [True] * 15
+
+
+async def test_what_is_asked_for_no_more_makes_room_in_the_end() -> None:
+    store = MemoryStore(10 * SMALL_BYTES)
+    old, new = [b"old %d" % number for number in range(8)], [b"new %d" % number for number in range(10)]
+    for key in old + new * 10:
+        if await store.get("m", key) is None:
+            await store.put(key, SMALL, 60)
+        await store.get("m", key)
+    assert await kept(store, *old) == [False] * 8
+
+
+async def test_what_was_let_go_and_comes_back_is_no_longer_among_what_came_once() -> None:
+    store = MemoryStore(10 * SMALL_BYTES)
+    for number in range(11):
+        await store.put(b"%d" % number, SMALL, 60)
+    await store.put(b"0", SMALL, 60)
+    for number in range(100):
+        await store.put(b"once %d" % number, SMALL, 60)
+    assert await kept(store, b"0", b"1") == [True, False]
+
+
+async def test_what_is_over_is_let_go_however_often_it_was_asked_for() -> None:
+    clock = FakeClock()
+    store = MemoryStore(2 * SMALL_BYTES, clock=clock)
+    await store.put(b"a", SMALL, 10)
+    await store.put(b"b", SMALL, 60)
+    for key in (b"a", b"b"):
+        await store.get("m", key)
+    clock.now += 10
+    await store.put(b"c", SMALL, 60)
+    assert await kept(store, b"a", b"b", b"c") == [False, True, True]
+
+
+async def test_no_more_keys_are_remembered_than_answers_are_kept() -> None:
+    store = MemoryStore(10 * SMALL_BYTES)
+    for number in range(1000):
+        await store.put(b"once %d" % number, SMALL, 60)
+    assert len(store._let_go) <= 10
 
 
 async def test_putting_a_key_again_replaces_its_answer_and_its_time() -> None:
@@ -96,8 +150,10 @@ async def test_it_never_holds_more_than_its_limit_and_counts_what_it_holds(
             await store.put(bytes([number]), of_bytes(size), 60)
         else:
             await store.get("m", bytes([number]))
-        held = sum(len(entry.response.outputs[0].data) for entry in store._entries.values())
-        assert store.size_bytes == held + ENTRY_OVERHEAD_BYTES * len(store._entries) <= 8000
+        small, both = store._small.values(), [*store._small.values(), *store._main.values()]
+        held = sum(len(entry.response.outputs[0].data) for entry in both)
+        assert store.size_bytes == held + ENTRY_OVERHEAD_BYTES * len(both) <= 8000
+        assert store._small_bytes == sum(entry.size_bytes for entry in small)
 
 
 async def test_voiding_a_model_drops_its_answers_and_gives_their_room_back() -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.errors import Unavailable
-from gateway.inference import InferResponse
+from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 from gateway.stages.cached import Cached
 from tests.fakes import SUM, FakeClock, FakeInfer, a_contract, a_request
@@ -44,6 +44,7 @@ class Rig:
         *,
         tier: str = "memory",
         clock: Callable[[], float] = time.time,
+        rng: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.backend = backend or FakeInfer()
         self.store = Kept()
@@ -55,8 +56,16 @@ class Rig:
             contracts={"adder": a_contract()},
             metrics=Metrics(self.registry),
             wall_clock=clock,
+            clock=clock,
+            rng=rng,
         )
         self.tier = tier
+
+    @property
+    def saved_seconds(self) -> float:
+        """What hits have saved."""
+        labels = {"model": "adder", "tier": self.tier}
+        return self.registry.get_sample_value("gateway_cache_saved_seconds_total", labels) or 0.0
 
     def lookups(self, result: str) -> float | None:
         labels = {"model": "adder", "tier": self.tier, "result": result}
@@ -161,3 +170,39 @@ async def test_an_answer_that_was_asked_for_before_a_void_is_given_and_not_kept(
     backend.is_open.set()
     assert (await asked).cache == "miss"
     assert rig.store.answers == {}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "ttl_seconds"), [(0.0, TTL_SECONDS), (0.5, 0.95 * TTL_SECONDS), (1.0, 0.9 * TTL_SECONDS)]
+)
+async def test_an_answers_time_is_cut_by_a_random_part_and_never_longer_than_the_contract_says(
+    drawn: float, ttl_seconds: float
+) -> None:
+    rig = Rig(clock=FakeClock(), rng=lambda: drawn)
+    await rig.infer(REQUEST)
+    assert rig.store.ttl_seconds == pytest.approx(ttl_seconds)
+
+
+class Slow(FakeInfer):
+    """A backend that takes as long as it is told."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        self.clock.now += self.seconds
+        return await super().__call__(request)
+
+
+async def test_every_hit_saves_what_its_answer_took_when_it_was_computed_in_every_tier_alike() -> None:
+    clock = FakeClock()
+    redis = Rig(Slow(clock, 0.25), tier="redis", clock=clock)
+    memory = Rig(redis.infer, clock=clock)
+    for _ in range(3):
+        await memory.infer(REQUEST)
+    assert memory.saved_seconds == pytest.approx(0.5)
+    memory.store.answers.clear()
+    await memory.infer(REQUEST)
+    await memory.infer(REQUEST)
+    assert (redis.saved_seconds, memory.saved_seconds) == pytest.approx((0.25, 0.75))

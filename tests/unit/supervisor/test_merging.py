@@ -28,7 +28,6 @@ def samples(text: bytes) -> dict[str, float]:
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
-        if not sample.name.endswith("_created")
     }
 
 

@@ -1,0 +1,1 @@
+"""How the gateway's CPU time a request grows with endpoints, models, payloads and connections."""

@@ -1,0 +1,1 @@
+"""How many gateways and engines a rate needs, from what was measured."""

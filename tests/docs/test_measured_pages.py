@@ -1,0 +1,29 @@
+"""What pages and manifests say of measurements is what the measurements say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from loadtests.growth.__main__ import PAGE as GROWTH
+from loadtests.growth.__main__ import RESULTS
+from loadtests.growth.curves import CURVES
+from loadtests.growth.report import page_with
+from loadtests.sizing.report import MEASURED, PAGE, TARGETS, manifest, page
+
+
+def test_the_tables_of_growth_are_those_of_its_results() -> None:
+    results = json.loads(RESULTS.read_text())
+    assert list(results) == list(CURVES)
+    assert page_with(GROWTH.read_text(), results) == GROWTH.read_text()
+
+
+def test_the_figures_of_sizing_are_those_that_were_measured() -> None:
+    assert page(PAGE.read_text(), json.loads(MEASURED.read_text())) == PAGE.read_text()
+
+
+@pytest.mark.parametrize("path", TARGETS, ids=lambda path: path.name)
+def test_an_autoscaler_has_the_targets_of_the_page(path: Path) -> None:
+    assert [len(re.findall(pattern, path.read_text())) for pattern in TARGETS[path]] == [1, 1]
+    assert manifest(path, json.loads(MEASURED.read_text())) == path.read_text()
