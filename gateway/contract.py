@@ -45,6 +45,7 @@ class Contract(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     cache: CachePolicy = CachePolicy()
     hedged: bool = True
+    batched: bool = True
     _folder: Path = PrivateAttr(default=Path())
 
     @property

@@ -120,7 +120,7 @@ def new_memberships(
             source=DnsSource(found.dns) if found.dns else FileSource(root / (found.file or "")),
             pools={key: pool for key, pool in pools.items() if entry in names[key]},
             open_backend=lambda name, address: open_backend(entry, name, found.at(address)),
-            new_endpoint=lambda name, backend: _endpoint(name, found.backend, backend, settings.balancing),
+            new_endpoint=lambda name, backend: _endpoint(name, found, backend, settings.balancing),
             health=health,
             interval_seconds=settings.balancing.discovery_interval_seconds,
             lookups=metrics.discovery_lookups,
@@ -202,7 +202,7 @@ def new_balancer(
         backend = clients[name].backend
         endpoint = staying.get((name, backend))
         if endpoint is None or not same_rules:
-            before, endpoint = endpoint, _endpoint(name, settings.endpoints[name].backend, backend, balancing)
+            before, endpoint = endpoint, _endpoint(name, settings.endpoints[name], backend, balancing)
             if before is not None:
                 endpoint.go_on(before, time.monotonic())
         endpoints.append(endpoint)
@@ -222,7 +222,9 @@ def new_balancer(
     )
 
 
-def _endpoint(name: str, kind: str, backend: Backend, balancing: BalancingSettings) -> Endpoint:
+def _endpoint(
+    name: str, settings: EndpointSettings, backend: Backend, balancing: BalancingSettings
+) -> Endpoint:
     rules = OutlierRules(
         balancing.consecutive_failures,
         balancing.ejection_seconds,
@@ -231,9 +233,10 @@ def _endpoint(name: str, kind: str, backend: Backend, balancing: BalancingSettin
     )
     return Endpoint(
         name,
-        kind,
+        settings.backend,
         backend,
         PeakEwma(balancing.latency_decay_seconds),
         Outlier(rules),
         AnswerCounts(balancing.outlier_window_seconds),
+        instances=settings.batches_at_a_time,
     )

@@ -21,6 +21,7 @@
         |-- EndpointUnreachable          nothing was sent: a retry is free
         |-- EndpointBusy                 its queue is full; it is well
         |-- EndpointFailed               it broke while answering
+        |   `-- ModelFailed                  its model raised; perhaps at this input
         |-- HandlerFailed                a handler without a contract raised; perhaps the input was wrong
         |-- AttemptTimedOut              it did not answer within `attempt_timeout_seconds`
         `-- BadReply                     it said OK with the wrong tensors
@@ -245,6 +246,10 @@ class EndpointBusy(EndpointFailure):
 
 class EndpointFailed(EndpointFailure):
     """The endpoint broke while it was answering."""
+
+
+class ModelFailed(EndpointFailed):
+    """The endpoint's model raised: it is blamed, but perhaps it was the input of one request in its batch."""
 
 
 class HandlerFailed(EndpointFailure):

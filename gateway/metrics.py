@@ -23,6 +23,9 @@ LATENCY_BUCKETS = (
 DIFFERENCE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Upper bounds of how far two answers are apart: from the rounding of a float to another answer."""
 
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Upper bounds in requests."""
+
 
 class Metrics:
     """The metrics; one instance a process.
@@ -174,6 +177,25 @@ class Metrics:
             "gateway_admission_shed_total",
             "Requests that were not sent, by reason: full, displaced, late, expired.",
             ["model", "reason"],
+            registry=registry,
+        )
+        self.batch_requests = Histogram(
+            "gateway_batch_requests",
+            "Requests that were sent to an endpoint as one.",
+            ["model"],
+            buckets=BATCH_BUCKETS,
+            registry=registry,
+        )
+        self.batches = Counter(
+            "gateway_batches_total",
+            "What was sent to endpoints, joined or not, by why nothing more was joined.",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self.batch_reruns = Counter(
+            "gateway_batch_reruns_total",
+            "Requests that were sent again alone, since an input of their batch may have been at fault.",
+            ["model"],
             registry=registry,
         )
         self.hedges = Counter(

@@ -5,6 +5,7 @@ Every section is frozen and refuses unknown keys. `INFERWAY_SERVER__HTTP_PORT=90
 `models/<name>/model.yaml`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from gateway.specs import BackendKind, Name, Section, Version
 from gateway.traffic_settings import (
     AdmissionSettings,
     BalancingSettings,
+    BatchingSettings,
     HedgingSettings,
     PolicyName,
     ReloadSettings,
@@ -135,6 +137,8 @@ class EndpointSettings(Section):
         management_port: the port of the same, on each address that `dns` or `file` leads to.
         repository: for `onnxruntime`: the folder of its models, relative to the file.
         threads: for `onnxruntime`: threads of one inference.
+        instances: how many batches of a model it works on at a time: TorchServe's workers, Triton's
+            instances; None for 1, and for `onnxruntime` as many as the machine has cores for.
         tls: for every other backend: TLS on its addresses.
     """
 
@@ -146,6 +150,7 @@ class EndpointSettings(Section):
     management_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     repository: str | None = None
     threads: Annotated[int, Field(ge=1)] = 1
+    instances: Annotated[int, Field(ge=1)] | None = None
     tls: EndpointTlsSettings = EndpointTlsSettings()
 
     @model_validator(mode="after")
@@ -165,6 +170,13 @@ class EndpointSettings(Section):
         if (needs_management and self.is_discovered) is (self.management_port is None):
             raise ValueError("torchserve needs management_port beside dns or file, and nothing else has one")
         return self
+
+    @property
+    def batches_at_a_time(self) -> int:
+        """How many batches of a model it works on at a time."""
+        if self.instances or self.backend != "onnxruntime":
+            return self.instances or 1
+        return max(1, (os.cpu_count() or 1) // self.threads)
 
     @property
     def is_discovered(self) -> bool:
@@ -227,6 +239,7 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     retry: RetrySettings = RetrySettings()
     hedging: HedgingSettings = HedgingSettings()
+    batching: BatchingSettings = BatchingSettings()
     balancing: BalancingSettings = BalancingSettings()
     reload: ReloadSettings = ReloadSettings()
     models: tuple[str, ...] = ()

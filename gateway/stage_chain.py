@@ -1,5 +1,6 @@
 """The chain of stages of one configuration, in the order in which a request meets them."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,8 @@ from gateway.admission.limit import LimitRules
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.latency_quantile import LatencyQuantile
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.batching.joining import Joining, can_join
+from gateway.batching.size_limit import SizeLimit
 from gateway.caching.memory import MemoryStore
 from gateway.caching.redis import RedisStore
 from gateway.catalog import Catalog
@@ -23,6 +26,7 @@ from gateway.rollouts.shadow import Shadow
 from gateway.settings import Settings
 from gateway.stages.admission import Admission
 from gateway.stages.authorized import Authorized
+from gateway.stages.batched import Batched
 from gateway.stages.cached import Cached
 from gateway.stages.hedged import QUANTILE, Hedged
 from gateway.stages.resolved import Resolved
@@ -90,8 +94,8 @@ def new_chain(
     contracts, metrics, tracing = catalog.contracts, lasting.metrics, lasting.tracing
     access, redis = lasting.access, lasting.redis
     retry = settings.retry
-    new_budget = partial(
-        RetryBudget, ratio=retry.budget_ratio, floor_per_second=retry.budget_floor_per_second
+    budgets = defaultdict[PoolKey, RetryBudget](
+        partial(RetryBudget, ratio=retry.budget_ratio, floor_per_second=retry.budget_floor_per_second)
     )
     cached = partial(Cached, contracts=contracts, metrics=metrics)
     flight = tracing.flight if tracing else None
@@ -107,18 +111,49 @@ def new_chain(
         "SingleFlight": partial(SingleFlight, contracts=contracts, metrics=metrics, trace=flight),
         **({"Cached(redis)": partial(cached, store=redis, tier="redis")} if redis else {}),
         **({"Admission": _admission(settings, learned, metrics)} if settings.admission.enabled else {}),
-        "Retry": partial(Retry, new_budget=new_budget, max_attempts=retry.max_attempts, metrics=metrics),
+        "Retry": partial(
+            Retry, budget_of=budgets.__getitem__, max_attempts=retry.max_attempts, metrics=metrics
+        ),
         **(
             {"Hedged": _hedged(settings, contracts, pools, learned, metrics)}
             if settings.hedging.enabled
             else {}
         ),
     }
+    infers = {key: _batched(settings, contracts, key, pool, budgets, lasting) for key, pool in pools.items()}
     if tracing is None:
-        return chain(*stages.values(), to=Routed(pools, shadows))
-    routed = Routed({key: tracing.attempt(pool) for key, pool in pools.items()}, shadows)
+        return chain(*stages.values(), to=Routed(infers, shadows))
+    routed = Routed({key: tracing.attempt(infer) for key, infer in infers.items()}, shadows)
     traced = (tracing.stage(name, stage) for name, stage in stages.items())
     return chain(*traced, to=tracing.infer("Routed", routed))
+
+
+def _batched(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    key: PoolKey,
+    pool: Balancer,
+    budgets: Mapping[PoolKey, RetryBudget],
+    lasting: Lasting,
+) -> Infer:
+    """A pool behind Batched; as it is where its model or the settings say no."""
+    batching, contract = settings.batching, contracts.get(key.model)
+    if not batching.enabled or contract is None or not contract.batched or not can_join(contract):
+        return pool
+    max_rows = min(batching.max_rows, contract.max_batch_size)
+    return Batched(
+        pool,
+        model=key.model,
+        idle_instances=pool.idle_instances,
+        joining=Joining(contract),
+        size_limit=SizeLimit(max_rows, batching.latency_goal_seconds),
+        max_bytes=min(batching.max_bytes, settings.server.max_request_bytes),
+        preferred_rows=batching.preferred_rows,
+        max_delay_seconds=batching.max_delay_seconds,
+        budget=budgets[key],
+        metrics=lasting.metrics,
+        trace=lasting.tracing.flight if lasting.tracing else None,
+    )
 
 
 def _admission(settings: Settings, learned: Learned, metrics: Metrics) -> Stage:

@@ -80,9 +80,9 @@ class Tracing:
         """A stage with a span around it."""
         return lambda call_next: self.infer(name, stage(call_next))
 
-    def attempt(self, balancer: Infer) -> Infer:
-        """A pool's balancer with a span around each attempt."""
-        return Traced(balancer, "attempt", self._tracer, SpanKind.CLIENT, _attempt)
+    def attempt(self, pool: Infer) -> Infer:
+        """A pool with a span around each attempt, the wait to be joined with others included."""
+        return Traced(pool, "attempt", self._tracer, SpanKind.CLIENT, _attempt, _answered)
 
     def endpoint(self, backend: Backend, *, name: str, kind: str) -> Backend:
         """A backend that tells its name to the attempt's span, and the span to its server.
@@ -96,7 +96,7 @@ class Tracing:
 
     @staticmethod
     def flight() -> Callable[[], None]:
-        """For SingleFlight: called where a flight starts; what comes back links who joins to this span."""
+        """Called where a flight or a batch starts; what comes back links who else is in it to this span."""
         leader = get_current_span().get_span_context()
         return lambda: get_current_span().add_link(leader)
 
@@ -146,6 +146,7 @@ class Traced:
         tracer: makes it.
         kind: `CLIENT` where the gateway calls another server.
         attributes: of a request, known at the start.
+        answered: of what became of it. In a batch only the first one's span sees the endpoint called.
     """
 
     def __init__(
@@ -155,8 +156,10 @@ class Traced:
         tracer: Tracer,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Callable[[InferRequest], Attributes] | None = None,
+        answered: Callable[[InferResponse | BaseException], Attributes] | None = None,
     ) -> None:
         self._call_next = call_next
+        self._answered = answered
         self._name = name
         self._tracer = tracer
         self._kind = kind
@@ -173,9 +176,13 @@ class Traced:
         try:
             response = await self._call_next(request)
         except BaseException as error:
+            if self._answered:
+                span.set_attributes(self._answered(error))
             _end(span, _outcome(error), error)
             raise
         else:
+            if self._answered:
+                span.set_attributes(self._answered(response))
             _end(span, "ok", None)
             return response
         finally:
@@ -212,6 +219,14 @@ def add_span(_logger: Any, _method: str, event: Any) -> Any:
 
 def _attempt(request: InferRequest) -> Attributes:
     return {"inferway.attempt": len(request.excluded) + 1, "inferway.model": request.model}
+
+
+def _answered(outcome: InferResponse | BaseException) -> Attributes:
+    if isinstance(outcome, InferResponse):
+        return {"inferway.endpoint": outcome.endpoint, "inferway.backend": outcome.backend}
+    if isinstance(outcome, EndpointFailure) and outcome.endpoint:
+        return {"inferway.endpoint": outcome.endpoint}
+    return {}
 
 
 def _outcome(error: BaseException) -> str:

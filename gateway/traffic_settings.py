@@ -67,6 +67,28 @@ class HedgingSettings(Section):
     budget_ratio: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
+class BatchingSettings(Section):
+    """Joining requests of one pool along the batch axis while its endpoints are at work.
+
+    Attributes:
+        enabled: a model may say no.
+        max_rows: the most of one batch; never more than the model's own `max_batch_size`.
+        max_bytes: the most of one batch, of its inputs and of its outputs.
+        preferred_rows: sizes that the engines run best.
+        latency_goal_seconds: how long a batch may take, before smaller ones are sent; a model that takes
+            longer for one request alone may take twice that. Less than half of admission's goal, which
+            also counts the wait for the batch before.
+        max_delay_seconds: how long a request waits for others although an endpoint has nothing to do.
+    """
+
+    enabled: bool = True
+    max_rows: Annotated[int, Field(ge=1)] = 32
+    max_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
+    preferred_rows: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    latency_goal_seconds: Seconds = 0.1
+    max_delay_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
 class BalancingSettings(Section):
     """Choice of endpoints, and their health.
 

@@ -87,6 +87,37 @@ ADMISSION = Row(
     ),
 )
 
+BATCHES = Row(
+    "Batches",
+    (
+        Panel(
+            "Requests a batch",
+            "Mean of what was sent to an endpoint as one call; 1 where nothing joined.",
+            "short",
+            (
+                Query(
+                    summed_rate("gateway_batch_requests_sum", "model")
+                    + " / "
+                    + summed_rate("gateway_batch_requests_count", "model"),
+                    "{{model}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Batches by why they closed",
+            "idle, empty: nothing else waited. latency: more rows would be late. rows, bytes: at a limit.",
+            "ops",
+            (Query(summed_rate("gateway_batches_total", "model, reason"), "{{model}} {{reason}}"),),
+        ),
+        Panel(
+            "Requests sent again alone",
+            "A batch was refused for an input; bad input is found and fails nobody else.",
+            "reqps",
+            (Query(summed_rate("gateway_batch_reruns_total", "model"), "{{model}}"),),
+        ),
+    ),
+)
+
 RETRIES = Row(
     "Retries and hedges",
     (

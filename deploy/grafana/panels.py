@@ -7,7 +7,7 @@ runs every query against a Prometheus that has scraped a real gateway, and wants
 
 from deploy.grafana.client_rows import FAILURES, OBJECTIVES, TIMES, TRAFFIC
 from deploy.grafana.engine_rows import AVAILABILITY
-from deploy.grafana.flow_rows import ADMISSION, CACHE, RETRIES
+from deploy.grafana.flow_rows import ADMISSION, BATCHES, CACHE, RETRIES
 from deploy.grafana.gateway_rows import PROCESSES, SATURATION
 from deploy.grafana.rollout_rows import ROLLOUTS
 
@@ -19,6 +19,7 @@ ROWS = (
     CACHE,
     ADMISSION,
     RETRIES,
+    BATCHES,
     AVAILABILITY,
     SATURATION,
     PROCESSES,

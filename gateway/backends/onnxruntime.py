@@ -14,7 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from gateway.backends.repository import onnx_file
 from gateway.contract import Contract, check_reply
-from gateway.errors import BadReply, EndpointFailed, InvalidTensor, RejectedByBackend
+from gateway.errors import BadReply, InvalidTensor, ModelFailed, RejectedByBackend
 from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor, split_bytes
 
 BACKEND = "onnxruntime"
@@ -43,7 +43,7 @@ class OnnxRuntime:
         """Answer one request.
 
         Raises:
-            EndpointFailed: ONNX Runtime failed.
+            ModelFailed: ONNX Runtime failed.
             BadReply: the network's outputs do not fit the contract.
             RejectedByBackend: a BYTES element is not text, or the network refuses an input's size.
         """
@@ -104,7 +104,7 @@ class OnnxRuntime:
         except InvalidArgument as error:  # a size that the contract leaves open and the network does not
             raise RejectedByBackend(f"ONNX Runtime: {error}") from error
         except Exception as error:  # ONNX Runtime's errors share no class but this one
-            raise EndpointFailed(f"ONNX Runtime: {error}") from error
+            raise ModelFailed(f"ONNX Runtime: {error}") from error
         datatypes = {spec.name: spec.datatype for spec in contract.outputs}
         return tuple(_tensor(name, datatypes[name], value) for name, value in zip(names, values, strict=True))
 

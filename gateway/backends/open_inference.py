@@ -32,6 +32,7 @@ from gateway.errors import (
     EndpointUnreachable,
     InferwayError,
     InvalidTensor,
+    ModelFailed,
     RejectedByBackend,
 )
 from gateway.inference import InferRequest, InferResponse, Tensor
@@ -94,6 +95,7 @@ class OpenInference:
             EndpointUnreachable: there is no connection.
             EndpointBusy: its queue is full.
             EndpointFailed: it or the model's process broke, or it does not hold the model.
+            ModelFailed: the model raised.
             BadReply: it said OK with the wrong tensors or of another version.
             RejectedByBackend: it blames the input.
             TimeoutError: it said that the deadline has passed.
@@ -230,4 +232,6 @@ def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
         failure = BadReply  # sending knows no limit, so it is what came back
     elif code is grpc.StatusCode.RESOURCE_EXHAUSTED or QUEUE_FULL in details:
         failure = EndpointBusy
+    elif code is grpc.StatusCode.INTERNAL and not _is_dead_process(error):
+        failure = ModelFailed
     return failure(f"Triton: {details.partition(chr(10))[0] or code.name}")

@@ -21,6 +21,7 @@ from gateway.errors import (
     EndpointUnreachable,
     InferwayError,
     InvalidTensor,
+    ModelFailed,
     RejectedByBackend,
 )
 from gateway.inference import InferRequest, InferResponse
@@ -75,6 +76,7 @@ class TFServing:
             EndpointUnreachable: there is no connection.
             EndpointBusy: it refuses more work.
             EndpointFailed: it broke, or does not hold the version.
+            ModelFailed: the model raised.
             BadReply: it said OK with the wrong tensors or of another version.
             RejectedByBackend: it blames the input.
             TimeoutError: it said that the deadline has passed.
@@ -160,6 +162,8 @@ def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
             return RejectedByBackend(text)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return EndpointFailed(message) if TOO_LARGE in text.lower() else EndpointBusy(message)
+        case grpc.StatusCode.INTERNAL:
+            return ModelFailed(message)
         case _ if was_never_sent(error):
             return EndpointUnreachable(message)
         case _:

@@ -31,6 +31,7 @@ from gateway.errors import (
     HandlerFailed,
     InferwayError,
     InvalidTensor,
+    ModelFailed,
     RejectedByBackend,
     VersionNotFound,
 )
@@ -85,6 +86,7 @@ class TorchServe:
             EndpointUnreachable: there is no connection.
             EndpointBusy: its queue is full, or it has no worker at this moment.
             EndpointFailed: it or its worker broke, or it does not hold the model.
+            ModelFailed: the model raised.
             BadReply: it said OK with the wrong tensors.
             RejectedByBackend: it blames the input.
             VersionNotFound: a model without a contract has no such version.
@@ -190,5 +192,5 @@ def _read(contract: Contract, request: InferRequest, prediction: bytes) -> tuple
             return outputs
     except (tensor_frame.FrameError, InvalidTensor) as error:
         raise BadReply(f"TorchServe answered wrongly: {error}") from error
-    failure = RejectedByBackend if header.get("blame") == "input" else EndpointFailed
+    failure = RejectedByBackend if header.get("blame") == "input" else ModelFailed
     raise failure(f"TorchServe: {header['error']}")

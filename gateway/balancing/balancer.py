@@ -127,6 +127,14 @@ class Balancer:
         now = self._clock()
         return any(e.name not in request.excluded and e.is_available(now) for e in self.endpoints)
 
+    def idle_instances(self, excluded: frozenset[str]) -> int:
+        """Of the endpoint with the most of them, but for those excluded; negative when more waits than one.
+
+        Where no endpoint is left it is 1, since whoever waited for one to get free would wait for nothing.
+        """
+        left = self._candidates(excluded, self._clock())
+        return max((endpoint.instances - endpoint.in_flight for endpoint in left), default=1)
+
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Make one attempt.
 

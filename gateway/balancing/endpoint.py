@@ -23,8 +23,9 @@ class Endpoint:
         latency: of its answers.
         outlier: passive health.
         answers: of the last window, for passive health.
+        instances: how many batches it works on at a time.
         is_ready: active health, as last asked.
-        in_flight: sent and unanswered.
+        in_flight: sent and unanswered; what was joined into one batch is one.
         is_draining: an operator said so: it takes no new requests, and finishes those in flight.
         picked_at: when round robin picked it last (monotonic).
         healed_at: when its model was last healed, or that was tried (monotonic).
@@ -36,6 +37,7 @@ class Endpoint:
     latency: PeakEwma = field(default_factory=lambda: PeakEwma(10.0))
     outlier: Outlier = field(default_factory=lambda: Outlier(OutlierRules()))
     answers: AnswerCounts = field(default_factory=lambda: AnswerCounts(10.0))
+    instances: int = 1
     is_ready: bool = False
     in_flight: int = 0
     is_draining: bool = False

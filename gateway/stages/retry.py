@@ -21,7 +21,7 @@ class Retry:
 
     Args:
         call_next: what it wraps.
-        new_budget: makes what a pool's retries are paid from: each has its own, so that a pool that dies
+        budget_of: what a pool's retries are paid from: each has its own, so that a pool that dies
             spends nothing of another's. An attempt that was never sent is free.
         max_attempts: attempts a request, the first included.
         metrics: counts retries.
@@ -32,13 +32,13 @@ class Retry:
         self,
         call_next: Infer,
         *,
-        new_budget: Callable[[], RetryBudget],
+        budget_of: Callable[[PoolKey], RetryBudget],
         max_attempts: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._call_next = call_next
-        self._new_budget = new_budget
+        self._budget_of = budget_of
         self._budgets: dict[PoolKey, RetryBudget] = {}
         self._max_attempts = max_attempts
         self._retries = metrics.retries
@@ -76,7 +76,7 @@ class Retry:
     def _budget(self, pool: PoolKey) -> RetryBudget:
         budget = self._budgets.get(pool)
         if budget is None:
-            budget = self._budgets[pool] = self._new_budget()
+            budget = self._budgets[pool] = self._budget_of(pool)
             for result in (SENT, REFUSED):
                 self._retries.labels(pool.model, result)  # from 0 on, so that the first is an increase
         return budget

@@ -42,7 +42,8 @@ def test_buckets_outcomes_and_rules_are_all_named() -> None:
     outcomes = {measured.OK, measured.CANCELLED, *(code.value for code in errors.Code)}
     assert {row[0] for row in rows(page, "outcome")} == outcomes
     attempts = page[page.index("`outcome` of an attempt") :].partition("\n")[0]
-    failures = {error.__name__ for error in errors.EndpointFailure.__subclasses__()}
+    kinds = (errors.EndpointFailure, errors.EndpointFailed)
+    failures = {error.__name__ for kind in kinds for error in kind.__subclasses__()}
     others = {kind.code.value for kind in (errors.RejectedByBackend, errors.NotFound, errors.InferwayError)}
     named = {"outcome", balancer.OK, balancer.ABANDONED, *others, *failures}
     assert set(re.findall(r"`(\w+)`", attempts)) == named

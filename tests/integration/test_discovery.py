@@ -100,7 +100,12 @@ async def an_engine(credentials: grpc.ServerCredentials | None = None) -> AsyncI
 @asynccontextmanager
 async def a_gateway(folder: Path, entry: dict[str, Any]) -> AsyncIterator[StartedGateway]:
     """One whose only entry is called `found`; started and stopped in a thread: engines run in this one."""
-    settings = {"endpoints": {"found": {"backend": "triton", **entry}}, "pools": POOLS, "balancing": OFTEN}
+    settings = {
+        "endpoints": {"found": {"backend": "triton", **entry}},
+        "pools": POOLS,
+        "balancing": OFTEN,
+        "batching": {"enabled": False},  # requests are counted at the endpoints
+    }
     running = running_gateway(folder, settings)
     gateway = await asyncio.to_thread(running.__enter__)
     try:

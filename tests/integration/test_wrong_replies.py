@@ -97,7 +97,7 @@ async def test_another_engine_answers_for_one_whose_replies_have_the_wrong_lengt
         await until_all_ready(gateway)
         engine.size_bytes = size_bytes
         replies = await asyncio.gather(*(ask(gateway, image) for image in images))
-    assert engine.lies >= 3
+    assert engine.lies >= 1  # of a batch, which counts once
     assert {(reply.status_code, reply.headers["x-inferway-backend"]) for reply in replies} == {
         (200, "onnxruntime")
     }

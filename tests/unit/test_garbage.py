@@ -67,7 +67,7 @@ def pool(*infers: FakeInfer) -> Infer:
     def retry(call_next: Infer) -> Infer:
         return Retry(
             call_next,
-            new_budget=lambda: RetryBudget(ratio=1, floor_per_second=100),
+            budget_of=lambda _: RetryBudget(ratio=1, floor_per_second=100),
             max_attempts=2,
             metrics=metrics,
         )

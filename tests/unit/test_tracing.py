@@ -23,13 +23,16 @@ from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.latency_quantile import LatencyQuantile
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.batching.joining import Joining
+from gateway.batching.size_limit import SizeLimit
 from gateway.caching.memory import MemoryStore
 from gateway.chain import Infer, chain
 from gateway.errors import EndpointFailed, RejectedByBackend
-from gateway.inference import PoolKey
+from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor
 from gateway.metrics import Metrics
 from gateway.protocols import oip_grpc, oip_http
 from gateway.request_id import outgoing_metadata
+from gateway.stages.batched import Batched
 from gateway.stages.cached import Cached
 from gateway.stages.hedged import QUANTILE, Hedged
 from gateway.stages.resolved import Resolved
@@ -91,7 +94,7 @@ class Rig:
                 "Retry",
                 partial(
                     Retry,
-                    new_budget=partial(RetryBudget, ratio=1, floor_per_second=10),
+                    budget_of=lambda _: RetryBudget(ratio=1, floor_per_second=10),
                     max_attempts=3,
                     metrics=metrics,
                 ),
@@ -100,6 +103,11 @@ class Rig:
             to=tracing.infer("Routed", Routed({pool: tracing.attempt(balancer)})),
         )
         self.edge = replace(edge, infer=infer, tracing=tracing)
+
+    async def asked(self, request: InferRequest) -> InferResponse:
+        """A request of a trace of its own, past the edge."""
+        with self.tracing._tracer.start_as_current_span("asked"):
+            return await self.edge.infer(request)
 
     async def http(self, headers: Mapping[str, str] | None = None, values: Sequence[int] = (1, 2)) -> int:
         """The status of one request over OIP REST."""
@@ -220,6 +228,45 @@ async def test_each_attempt_says_where_it_was_and_how_it_ended() -> None:
     assert server.attributes["http.response.status_code"] == 503
     assert server.attributes["error.type"] == "Unavailable"
     assert server.status.status_code.name == "ERROR"
+
+
+async def test_the_attempts_of_a_batch_say_where_it_was_and_are_linked_to_the_first() -> None:
+    engine = FakeInfer(lambda request: (Tensor("sum", "INT8", (request.inputs[0].shape[0], 1), b"123"),))
+    rig = Rig(engine)
+    metrics = Metrics(CollectorRegistry())
+    pool = PoolKey("adder", "1", "fp32")
+    endpoint = Endpoint("a", "fake", rig.tracing.endpoint(engine, name="a", kind="fake"), is_ready=True)
+    balancer = Balancer([endpoint], pool=pool, attempt_timeout_seconds=5, metrics=metrics, rng=Random(7))  # noqa: S311
+    batched = Batched(
+        balancer,
+        model="adder",
+        idle_instances=balancer.idle_instances,
+        joining=Joining(a_contract()),
+        size_limit=SizeLimit(4, 1.0),
+        max_bytes=1000,
+        budget=RetryBudget(ratio=1, floor_per_second=10),
+        metrics=metrics,
+        trace=rig.tracing.flight,
+    )
+    rig.edge = replace(rig.edge, infer=rig.tracing.infer("each", rig.tracing.attempt(batched)))
+    engine.is_open.clear()
+    request = a_request(version="1", variant="fp32")
+    tasks = [asyncio.create_task(rig.asked(request)) for _ in range(2)]
+    await settle()
+    tasks += [asyncio.create_task(rig.asked(request)) for _ in range(3)]
+    await settle()
+    tasks[0].cancel()
+    tasks[1].cancel()
+    await settle()
+    engine.is_open.set()
+    await asyncio.gather(*tasks[2:])
+    attempts = [span for span in rig.named("attempt") if span.attributes["inferway.outcome"] == "ok"]
+    assert len(engine.requests) == 3
+    assert [span.attributes["inferway.endpoint"] for span in attempts] == ["a"] * 3
+    assert [span.attributes["inferway.backend"] for span in attempts] == ["fake"] * 3
+    first, *others = attempts
+    assert [link.context.span_id for span in others for link in span.links] == [first.context.span_id] * 2
+    assert not first.links
 
 
 async def test_a_hedge_is_a_second_attempt_below_the_same_span() -> None:

@@ -19,6 +19,7 @@ from gateway.errors import (
     EndpointFailed,
     EndpointUnreachable,
     InferwayError,
+    ModelFailed,
     RejectedByBackend,
 )
 from gateway.inference import InferRequest, Tensor
@@ -217,7 +218,7 @@ async def test_an_ok_with_wrong_tensors_is_a_failing_endpoint(
         ("UNAVAILABLE", "[request id: <id_unknown>] Exceeds maximum queue size", EndpointBusy),
         ("RESOURCE_EXHAUSTED", "too many", EndpointBusy),
         ("UNAVAILABLE", "Socket closed", EndpointFailed),
-        ("INTERNAL", "the model failed", EndpointFailed),
+        ("INTERNAL", "the model failed", ModelFailed),
         ("INTERNAL", DEAD[1], EndpointFailed),
         ("CANCELLED", "", EndpointFailed),
     ],

@@ -20,6 +20,7 @@ from gateway.errors import (
     EndpointFailed,
     EndpointUnreachable,
     InferwayError,
+    ModelFailed,
     RejectedByBackend,
 )
 from gateway.inference import Tensor
@@ -147,7 +148,7 @@ async def test_a_reply_of_another_version_is_a_bad_reply(server: FakeServer, bac
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "The batch scheduling queue is full", EndpointBusy),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", EndpointFailed),
         (grpc.StatusCode.UNAVAILABLE, "Servable is unloading", EndpointFailed),
-        (grpc.StatusCode.INTERNAL, "broken", EndpointFailed),
+        (grpc.StatusCode.INTERNAL, "broken", ModelFailed),
     ],
 )
 async def test_each_status_blames_whom_it_should(

@@ -38,8 +38,8 @@ class Chain:
             clock=self.clock,
             rng=Random(7),  # noqa: S311
         )
-        new_budget = partial(RetryBudget, ratio=RATIO, floor_per_second=FLOOR_PER_SECOND)
-        retry = partial(Retry, new_budget=new_budget, max_attempts=4, metrics=metrics, clock=self.clock)
+        budget = RetryBudget(ratio=RATIO, floor_per_second=FLOOR_PER_SECOND)
+        retry = partial(Retry, budget_of=lambda _: budget, max_attempts=4, metrics=metrics, clock=self.clock)
         self.infer = chain(retry, to=balancer)
 
     async def send(self, requests: int, *, per_second: float) -> int:

@@ -58,7 +58,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self.infer = Retry(
             pool,
-            new_budget=lambda: RetryBudget(ratio=0, floor_per_second=retries),
+            budget_of=lambda _: RetryBudget(ratio=0, floor_per_second=retries),
             max_attempts=max_attempts,
             metrics=Metrics(self.registry),
             clock=self.clock,
@@ -195,7 +195,7 @@ async def test_when_everything_fails_the_calls_stay_within_the_budget(requests: 
     rig = Rig(failing(*"abcdefgh"))
     rig.infer = Retry(
         rig.pool,
-        new_budget=lambda: RetryBudget(ratio=ratio, floor_per_second=0),
+        budget_of=lambda _: RetryBudget(ratio=ratio, floor_per_second=0),
         max_attempts=8,
         metrics=Metrics(CollectorRegistry()),
         clock=rig.clock,
@@ -217,7 +217,7 @@ async def test_a_request_pays_into_the_budget_once_however_often_it_is_tried() -
     rig = Rig(failing("a", "b"))
     budget = Counting(ratio=0, floor_per_second=10)
     metrics = Metrics(CollectorRegistry())
-    await Retry(rig.pool, new_budget=lambda: budget, max_attempts=4, metrics=metrics, clock=rig.clock)(
+    await Retry(rig.pool, budget_of=lambda _: budget, max_attempts=4, metrics=metrics, clock=rig.clock)(
         a_request()
     )
     assert budget.deposits == 1

@@ -1,0 +1,355 @@
+"""Batched: what waits for one pool while it is at work is sent as one request along the batch axis.
+
+Inside of Retry, Hedged and Routed, so that every attempt joins anew, with those that may go to the same
+endpoints; outside of the Balancer, to which a batch is one request at one endpoint. Nothing is held back
+while an endpoint has room, as in Triton's dynamic batcher without a delay and in mosec: the batch is what
+came meanwhile. One for each pool.
+
+- A failure that blames the endpoint is everybody's: each tries again by itself (Retry), elsewhere, and there
+  they join once more. One that blames the input, or may, is somebody's: then each is sent again, alone. That
+  is spent from the budget of retries. When it does not cover it they are sent all the same, for no
+  request may fail for another's fault, but for a second nothing joins: so an engine that refuses much gets at
+  most twice the requests.
+- A batch runs to the latest deadline of its requests; each leaves at its own, and the last one ends the call.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+
+from gateway.balancing.retry_budget import RetryBudget
+from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Group, Item
+from gateway.batching.joining import Joining, split
+from gateway.batching.size_limit import SizeLimit
+from gateway.chain import Infer
+from gateway.errors import AttemptTimedOut, DeadlineExceeded, InvalidRequest, ModelFailed
+from gateway.inference import InferRequest, InferResponse
+from gateway.keys.key import CALLER
+from gateway.metrics import Metrics
+
+APART_SECONDS = 1.0
+"""How long nothing joins once more was sent again alone than the budget covers."""
+
+IdleInstances = Callable[[frozenset[str]], int]
+"""How many batches more the most idle endpoint of a pool, other than these, would work on at once."""
+
+Link = Callable[[], None]
+
+
+class _Waiter:
+    """Who waits for an item.
+
+    Attributes:
+        outcome: an answer, a failure, or None to be sent alone.
+        context: of its task.
+        batch: which it was sent in.
+    """
+
+    __slots__ = ("batch", "context", "outcome")
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[InferResponse | Exception | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.context: Context = copy_context()
+        self.batch: _Batch | None = None
+
+
+class _Batch:
+    """Items that were sent together; `waiting` of them are still waited for."""
+
+    __slots__ = ("items", "rows", "sent", "task", "waiting", "was_full")
+
+    def __init__(self, items: "Sequence[Item[_Waiter]]", sent: float, *, was_full: bool) -> None:
+        self.items = items
+        self.sent = sent
+        self.rows = sum([item.rows for item in items])  # 0 once it is over
+        self.waiting = len(items)
+        self.was_full = was_full
+        self.task: asyncio.Task[None] | None = None
+
+
+class Batched:
+    """Joins the requests of one pool.
+
+    A request that finds room costs no task and no future.
+
+    Args:
+        call_next: the pool's balancer.
+        model: of the pool.
+        idle_instances: asked before anything is sent, unless nothing is in flight.
+        joining: which requests join, and how.
+        size_limit: how many rows a batch may have.
+        max_bytes: of one batch, of its inputs and of its outputs.
+        preferred_rows: sizes that the engine runs best, in ascending order.
+        max_delay_seconds: how long a request waits for others although there is room.
+        budget: of the pool's retries.
+        metrics: batches by size and by why they closed, requests sent again alone.
+        clock: seconds, monotonic.
+        trace: called where a batch starts; what it returns, by whoever else is in it.
+    """
+
+    def __init__(
+        self,
+        call_next: Infer,
+        *,
+        model: str,
+        idle_instances: IdleInstances,
+        joining: Joining,
+        size_limit: SizeLimit,
+        max_bytes: int,
+        preferred_rows: tuple[int, ...] = (),
+        max_delay_seconds: float = 0.0,
+        budget: RetryBudget,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        trace: Callable[[], Link] | None = None,
+    ) -> None:
+        self._call_next = call_next
+        self._idle_instances = idle_instances
+        self._joining = joining
+        self._size_limit = size_limit
+        self._max_bytes = max_bytes
+        self._preferred_rows = preferred_rows
+        self._max_delay_seconds = max_delay_seconds
+        self._budget = budget
+        self._clock = clock
+        self._trace = trace
+        self._queue: FairQueue[_Waiter] = FairQueue()
+        self._in_flight = self._rows_in_flight = 0
+        self._apart_until = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._sizes = metrics.batch_requests.labels(model)
+        self._closed = {reason: metrics.batches.labels(model, reason.value) for reason in Closed}
+        self._reruns = metrics.batch_reruns.labels(model)
+
+    async def __call__(self, request: InferRequest, /) -> InferResponse:
+        """Answer one request.
+
+        Raises:
+            DeadlineExceeded: its deadline passed, before or after it was sent.
+            InferwayError: as the balancer's; of what it was sent with, if it was not alone.
+        """
+        now, rows = self._clock(), request.inputs[0].shape[0]
+        if now < self._apart_until:
+            return await self._alone(request)
+        if not self._queue and not self._max_delay_seconds and self._may_send(request.excluded, rows):
+            return await self._alone(request)
+        caller = CALLER.get()
+        item = Item(
+            request,
+            caller.name if caller else request.sticky,
+            self._joining.size_bytes(request),
+            now,
+            _Waiter(),
+        )
+        group = self._queue.put(self._joining.key(request), item)
+        # Whoever makes a batch large enough sends it; the others would find that no better.
+        is_enough = (
+            (group.rows - rows) * self._in_flight < self._rows_in_flight <= group.rows * self._in_flight
+        )
+        if is_enough or self._max_delay_seconds:
+            self._send_what_may()
+        outcome = await self._outcome(item)
+        if outcome is None:
+            return await self._alone(request)
+        if isinstance(outcome, Exception):
+            try:
+                raise outcome
+            finally:
+                del outcome, item  # they hold this frame, and that the tensors
+        return outcome
+
+    async def _alone(self, request: InferRequest) -> InferResponse:
+        """Send a request as it is."""
+        self._count(1, Closed.IDLE)
+        rows, sent = request.inputs[0].shape[0], self._clock()
+        is_first = not self._in_flight
+        self._in_flight += 1
+        self._rows_in_flight += rows
+        try:
+            response = await self._call_next(request)
+            if is_first:
+                self._size_limit.answered_alone(self._clock() - sent)
+            return response
+        finally:
+            self._ended(rows)
+
+    async def _outcome(self, item: Item[_Waiter]) -> InferResponse | Exception | None:
+        """What becomes of an item; its own deadline ends the wait."""
+        left = item.request.deadline - item.arrived
+        try:
+            if left == math.inf:
+                return await item.waiter.outcome
+            async with asyncio.timeout(left):
+                return await item.waiter.outcome
+        except TimeoutError as error:
+            self._leave(item)
+            if item.waiter.batch is None:
+                raise _expired(item) from error
+            text = f"model '{item.request.model}': no answer before the deadline"
+            raise DeadlineExceeded(text) from error
+        except asyncio.CancelledError:
+            self._leave(item)
+            raise
+
+    def _leave(self, item: Item[_Waiter]) -> None:
+        """Nobody waits for an item any more; a batch for which nobody waits is given up."""
+        self._queue.remove(item)
+        batch = item.waiter.batch
+        if batch is not None:
+            batch.waiting -= 1
+            if not batch.waiting and batch.task is not None:
+                batch.task.cancel()
+
+    def _may_send(self, excluded: frozenset[str], rows: int) -> bool:
+        """Whether to send so many rows now.
+
+        With nothing in flight always, as nothing would end that they could wait for; where an endpoint is
+        idle, too. To wait for its turn at one that is at work, a batch must be as large as those in flight:
+        else each answer would be followed by a batch of one, and most batches would be that.
+        """
+        if not self._in_flight:
+            return True
+        idle = self._idle_instances(excluded)
+        return idle > 0 or (not idle and rows * self._in_flight >= self._rows_in_flight)
+
+    def _send_what_may(self) -> None:
+        """Send the next batch, if there is one and room for it."""
+        now = self._clock()
+        first_due = math.inf
+        for group in self._queue.groups():
+            if not self._may_send(group.excluded, group.rows):
+                continue
+            due = self._due(group)
+            if now >= due:
+                self._send(group, now)
+                return
+            first_due = min(first_due, due)
+        if first_due < math.inf and self._timer is None:
+            # Rounded up: uvloop's timers round to the nearest millisecond.
+            delay = math.ceil((first_due - now) * 1000) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay, self._delay_is_over)
+
+    def _due(self, group: Group[_Waiter]) -> float:
+        """Until when a group waits for more, while there is room."""
+        if not self._max_delay_seconds or group.rows >= self._size_limit.rows:
+            return -math.inf
+        return min(item.arrived for _, _, item in group.heap) + self._max_delay_seconds
+
+    def _delay_is_over(self) -> None:
+        self._timer = None
+        self._send_what_may()
+
+    def _send(self, group: Group[_Waiter], now: float) -> None:
+        """Send the next batch of a group."""
+        limit = self._size_limit
+        rows = limit.rows if now >= self._apart_until else 1
+        bounds = Bounds(rows, limit.max_rows, self._max_bytes, self._preferred_rows)
+        taken = self._queue.take(group, bounds, now)
+        for item in taken.expired:
+            _end(item, _expired(item))
+        if taken.items:
+            self._start(taken.items, taken.closed, now)
+        if self._queue:
+            # Not at once: the endpoint has this batch only when its task has run.
+            asyncio.get_running_loop().call_soon(self._send_what_may)
+
+    def _start(self, items: Sequence[Item[_Waiter]], closed: Closed, now: float) -> None:
+        self._count(len(items), closed)
+        is_full = closed in {Closed.ROWS, Closed.LATENCY, Closed.PREFERRED}
+        batch = _Batch(items, now, was_full=is_full)
+        for item in items:
+            item.waiter.batch = batch
+        first = items[0].waiter.context
+        if self._trace is not None:
+            link = first.run(self._trace)
+            for item in items[1:]:
+                item.waiter.context.run(link)
+        self._in_flight += 1
+        self._rows_in_flight += batch.rows
+        batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=first)
+        batch.task.add_done_callback(partial(self._landed, batch))
+
+    async def _run(self, batch: _Batch) -> None:
+        """Send a batch, and give everybody in it what is theirs."""
+        items = batch.items
+        requests = [item.request for item in items]
+        try:
+            if len(items) == 1:
+                answers = [await self._call_next(requests[0])]
+            else:
+                response = await self._call_next(self._joining.join(requests))
+                answers = split(response, [item.rows for item in items])
+        except Exception as error:  # noqa: BLE001 - whatever it is, each of them must hear of it
+            if isinstance(error, AttemptTimedOut):
+                self._learn(batch)
+            self._over(batch)
+            self._failed(batch, error)
+        else:
+            self._learn(batch)
+            self._over(batch)  # first, so that the endpoint need not wait for what is done with its answer
+            for item, answer in zip(items, answers, strict=True):
+                _end(item, answer)
+
+    def _failed(self, batch: _Batch, error: Exception) -> None:
+        is_somebodys = isinstance(error, InvalidRequest | ModelFailed)
+        for item in batch.items:
+            if item.waiter.outcome.done():
+                continue
+            if is_somebodys and len(batch.items) > 1:
+                self._rerun(item)
+            else:
+                _end(item, _copied(error))
+
+    def _rerun(self, item: Item[_Waiter]) -> None:
+        now = self._clock()
+        if not self._budget.withdraw(now):
+            self._apart_until = now + APART_SECONDS
+        self._reruns.inc()
+        _end(item, None)
+
+    def _learn(self, batch: _Batch) -> None:
+        spare_seconds = min([item.request.latest_deadline for item in batch.items]) - batch.sent
+        seconds = self._clock() - batch.sent
+        self._size_limit.answered(seconds, was_full=batch.was_full, spare_seconds=spare_seconds)
+
+    def _over(self, batch: _Batch) -> None:
+        rows, batch.rows = batch.rows, 0
+        if rows:
+            self._ended(rows)
+
+    def _landed(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+        """The task has ended, perhaps by a cancellation, and then perhaps before it began."""
+        self._over(batch)
+        if not task.cancelled():
+            task.result()
+
+    def _ended(self, rows: int) -> None:
+        self._in_flight -= 1
+        self._rows_in_flight -= rows
+        if self._queue:
+            self._send_what_may()
+
+    def _count(self, requests: int, closed: Closed) -> None:
+        self._sizes.observe(requests)
+        self._closed[closed].inc()
+
+
+def _end(item: Item[_Waiter], outcome: InferResponse | Exception | None) -> None:
+    if not item.waiter.outcome.done():
+        item.waiter.outcome.set_result(outcome)
+
+
+def _expired(item: Item[_Waiter]) -> DeadlineExceeded:
+    return DeadlineExceeded(f"model '{item.request.model}': the deadline passed before it could be sent")
+
+
+def _copied(error: Exception) -> Exception:
+    """The same failure for one more: each caller's frames and stages write into its own."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy
