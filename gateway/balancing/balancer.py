@@ -128,11 +128,16 @@ class Balancer:
         return any(e.name not in request.excluded and e.is_available(now) for e in self.endpoints)
 
     def idle_instances(self, excluded: frozenset[str]) -> int:
-        """Of the endpoint with the most of them, but for those excluded; negative when more waits than one.
+        """Of one that has some and is not excluded; else 0, or less where more than one batch waits at each.
 
         Where no endpoint is left it is 1, since whoever waited for one to get free would wait for nothing.
         """
-        left = self._candidates(excluded, self._clock())
+        now = self._clock()
+        if self._draws and len(self.endpoints) > 1:  # a large pool mostly has one that is idle: no walk then
+            drawn = p2c.draw(self.endpoints, excluded, now, self._rng)
+            if drawn is not None and drawn.in_flight < drawn.instances:
+                return drawn.instances - drawn.in_flight
+        left = self._candidates(excluded, now)
         return max((endpoint.instances - endpoint.in_flight for endpoint in left), default=1)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:

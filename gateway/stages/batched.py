@@ -17,15 +17,15 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextvars import Context, copy_context
 from functools import partial
 
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Group, Item
 from gateway.batching.joining import Joining, split
 from gateway.batching.size_limit import SizeLimit
+from gateway.batching.waiting import Batch, Waiter, copied, end, expired
 from gateway.chain import Infer
-from gateway.errors import AttemptTimedOut, DeadlineExceeded, InvalidRequest, ModelFailed
+from gateway.errors import AttemptTimedOut, InvalidRequest, ModelFailed
 from gateway.inference import InferRequest, InferResponse
 from gateway.keys.key import CALLER
 from gateway.metrics import Metrics
@@ -37,39 +37,6 @@ IdleInstances = Callable[[frozenset[str]], int]
 """How many batches more the most idle endpoint of a pool, other than these, would work on at once."""
 
 Link = Callable[[], None]
-
-
-class _Waiter:
-    """Who waits for an item.
-
-    Attributes:
-        outcome: an answer, a failure, or None to be sent alone.
-        context: of its task.
-        batch: which it was sent in.
-    """
-
-    __slots__ = ("batch", "context", "outcome")
-
-    def __init__(self) -> None:
-        self.outcome: asyncio.Future[InferResponse | Exception | None] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self.context: Context = copy_context()
-        self.batch: _Batch | None = None
-
-
-class _Batch:
-    """Items that were sent together; `waiting` of them are still waited for."""
-
-    __slots__ = ("items", "rows", "sent", "task", "waiting", "was_full")
-
-    def __init__(self, items: "Sequence[Item[_Waiter]]", sent: float, *, was_full: bool) -> None:
-        self.items = items
-        self.sent = sent
-        self.rows = sum([item.rows for item in items])  # 0 once it is over
-        self.waiting = len(items)
-        self.was_full = was_full
-        self.task: asyncio.Task[None] | None = None
 
 
 class Batched:
@@ -118,7 +85,7 @@ class Batched:
         self._budget = budget
         self._clock = clock
         self._trace = trace
-        self._queue: FairQueue[_Waiter] = FairQueue()
+        self._queue: FairQueue[Waiter] = FairQueue()
         self._in_flight = self._rows_in_flight = 0
         self._apart_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -139,13 +106,8 @@ class Batched:
         if not self._queue and not self._max_delay_seconds and self._may_send(request.excluded, rows):
             return await self._alone(request)
         caller = CALLER.get()
-        item = Item(
-            request,
-            caller.name if caller else request.sticky,
-            self._joining.size_bytes(request),
-            now,
-            _Waiter(),
-        )
+        client = caller.name if caller else request.sticky
+        item = Item(request, client, self._joining.size_bytes(request), now, Waiter())
         group = self._queue.put(self._joining.key(request), item)
         # Whoever makes a batch large enough sends it; the others would find that no better.
         is_enough = (
@@ -178,7 +140,7 @@ class Batched:
         finally:
             self._ended(rows)
 
-    async def _outcome(self, item: Item[_Waiter]) -> InferResponse | Exception | None:
+    async def _outcome(self, item: Item[Waiter]) -> InferResponse | Exception | None:
         """What becomes of an item; its own deadline ends the wait."""
         left = item.request.deadline - item.arrived
         try:
@@ -188,15 +150,12 @@ class Batched:
                 return await item.waiter.outcome
         except TimeoutError as error:
             self._leave(item)
-            if item.waiter.batch is None:
-                raise _expired(item) from error
-            text = f"model '{item.request.model}': no answer before the deadline"
-            raise DeadlineExceeded(text) from error
+            raise expired(item) from error
         except asyncio.CancelledError:
             self._leave(item)
             raise
 
-    def _leave(self, item: Item[_Waiter]) -> None:
+    def _leave(self, item: Item[Waiter]) -> None:
         """Nobody waits for an item any more; a batch for which nobody waits is given up."""
         self._queue.remove(item)
         batch = item.waiter.batch
@@ -234,7 +193,7 @@ class Batched:
             delay = math.ceil((first_due - now) * 1000) / 1000
             self._timer = asyncio.get_running_loop().call_later(delay, self._delay_is_over)
 
-    def _due(self, group: Group[_Waiter]) -> float:
+    def _due(self, group: Group[Waiter]) -> float:
         """Until when a group waits for more, while there is room."""
         if not self._max_delay_seconds or group.rows >= self._size_limit.rows:
             return -math.inf
@@ -244,24 +203,24 @@ class Batched:
         self._timer = None
         self._send_what_may()
 
-    def _send(self, group: Group[_Waiter], now: float) -> None:
+    def _send(self, group: Group[Waiter], now: float) -> None:
         """Send the next batch of a group."""
         limit = self._size_limit
         rows = limit.rows if now >= self._apart_until else 1
         bounds = Bounds(rows, limit.max_rows, self._max_bytes, self._preferred_rows)
         taken = self._queue.take(group, bounds, now)
         for item in taken.expired:
-            _end(item, _expired(item))
+            end(item, expired(item))
         if taken.items:
             self._start(taken.items, taken.closed, now)
         if self._queue:
             # Not at once: the endpoint has this batch only when its task has run.
             asyncio.get_running_loop().call_soon(self._send_what_may)
 
-    def _start(self, items: Sequence[Item[_Waiter]], closed: Closed, now: float) -> None:
+    def _start(self, items: Sequence[Item[Waiter]], closed: Closed, now: float) -> None:
         self._count(len(items), closed)
         is_full = closed in {Closed.ROWS, Closed.LATENCY, Closed.PREFERRED}
-        batch = _Batch(items, now, was_full=is_full)
+        batch = Batch(items, now, was_full=is_full)
         for item in items:
             item.waiter.batch = batch
         first = items[0].waiter.context
@@ -274,7 +233,7 @@ class Batched:
         batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=first)
         batch.task.add_done_callback(partial(self._landed, batch))
 
-    async def _run(self, batch: _Batch) -> None:
+    async def _run(self, batch: Batch) -> None:
         """Send a batch, and give everybody in it what is theirs."""
         items = batch.items
         requests = [item.request for item in items]
@@ -293,9 +252,9 @@ class Batched:
             self._learn(batch)
             self._over(batch)  # first, so that the endpoint need not wait for what is done with its answer
             for item, answer in zip(items, answers, strict=True):
-                _end(item, answer)
+                end(item, answer)
 
-    def _failed(self, batch: _Batch, error: Exception) -> None:
+    def _failed(self, batch: Batch, error: Exception) -> None:
         is_somebodys = isinstance(error, InvalidRequest | ModelFailed)
         for item in batch.items:
             if item.waiter.outcome.done():
@@ -303,26 +262,26 @@ class Batched:
             if is_somebodys and len(batch.items) > 1:
                 self._rerun(item)
             else:
-                _end(item, _copied(error))
+                end(item, copied(error))
 
-    def _rerun(self, item: Item[_Waiter]) -> None:
+    def _rerun(self, item: Item[Waiter]) -> None:
         now = self._clock()
         if not self._budget.withdraw(now):
             self._apart_until = now + APART_SECONDS
         self._reruns.inc()
-        _end(item, None)
+        end(item, None)
 
-    def _learn(self, batch: _Batch) -> None:
+    def _learn(self, batch: Batch) -> None:
         spare_seconds = min([item.request.latest_deadline for item in batch.items]) - batch.sent
         seconds = self._clock() - batch.sent
         self._size_limit.answered(seconds, was_full=batch.was_full, spare_seconds=spare_seconds)
 
-    def _over(self, batch: _Batch) -> None:
+    def _over(self, batch: Batch) -> None:
         rows, batch.rows = batch.rows, 0
         if rows:
             self._ended(rows)
 
-    def _landed(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+    def _landed(self, batch: Batch, task: asyncio.Task[None]) -> None:
         """The task has ended, perhaps by a cancellation, and then perhaps before it began."""
         self._over(batch)
         if not task.cancelled():
@@ -337,19 +296,3 @@ class Batched:
     def _count(self, requests: int, closed: Closed) -> None:
         self._sizes.observe(requests)
         self._closed[closed].inc()
-
-
-def _end(item: Item[_Waiter], outcome: InferResponse | Exception | None) -> None:
-    if not item.waiter.outcome.done():
-        item.waiter.outcome.set_result(outcome)
-
-
-def _expired(item: Item[_Waiter]) -> DeadlineExceeded:
-    return DeadlineExceeded(f"model '{item.request.model}': the deadline passed before it could be sent")
-
-
-def _copied(error: Exception) -> Exception:
-    """The same failure for one more: each caller's frames and stages write into its own."""
-    copy = type(error).__new__(type(error), *error.args)
-    copy.__dict__.update(error.__dict__)
-    return copy
