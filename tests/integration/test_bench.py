@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -37,7 +37,8 @@ def a_peer(answer: Callable[[int], Answers | None]) -> Iterator[System]:
             self.send_response(500 if probabilities is None else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError):  # whoever gave up does not want it
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
