@@ -53,7 +53,7 @@ def oip_json(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = 
 
 
 def oip_binary(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
-    head, _, body = binary_request(image).partition(b"\r\n\r\n")
+    head, _, body = binary_request(image[0]).partition(b"\r\n\r\n")
     lines = (line.split(": ") for line in head.decode().split("\r\n")[1:])
     headers, reply = post(gateway, f"/v2/models/{MODEL}/infer", body, {**dict(lines), **asking})
     raw = reply[int(headers["inference-header-content-length"]) :]
