@@ -65,7 +65,7 @@ def test_each_of_many_joined_requests_gets_its_own_answer_and_callers_may_leave(
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_texts_are_padded_to_the_longest_and_one_the_model_cannot_take_fails_alone(
+def test_texts_are_padded_to_the_longest_and_those_the_model_cannot_take_fail_alone(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     engine: Engine = request.getfixturevalue(name)
@@ -73,19 +73,20 @@ def test_texts_are_padded_to_the_longest_and_one_the_model_cannot_take_fails_alo
     texts = [
         np.array([CLS, *rng.integers(1000, 8000, int(rng.integers(6, 13))), SEP], "<i8") for _ in range(24)
     ]
-    texts[9][3] = BEYOND_THE_VOCABULARY
+    bad = {5, 9, 14, 17, 20}  # one of them may be alone from the start
+    for index in bad:
+        texts[index][3] = BEYOND_THE_VOCABULARY
     with running_gateway(tmp_path, settings(engine, TEXT_MODEL)) as gateway:
         replies = asyncio.run(_ask_all(gateway, texts))
         assert joined(gateway) > 0
         assert gateway.metric("gateway_batch_reruns_total") > 0
-    statuses = [status for status, _ in replies]
-    assert statuses.pop(9) in {400, 503}
-    assert statuses == [200] * 23
+    for index, (status, _) in enumerate(replies):
+        assert status in ({400, 503} if index in bad else {200})
     session = onnxruntime.InferenceSession(
         BUILT / "onnx" / TEXT_MODEL / "1" / "model.onnx", providers=["CPUExecutionProvider"]
     )
     for index, (text, (_, values)) in enumerate(zip(texts, replies, strict=True)):
-        if index != 9:
+        if index not in bad:
             alone = session.run(None, {"tokens": text[np.newaxis]})[0][0]
             assert np.abs(values - alone).max() <= TOLERANCE
 
