@@ -128,7 +128,8 @@ class _Race:
         result: of the hedge: `won` or `lost`; empty while there was none.
     """
 
-    __slots__ = ("_call_next", "_first", "_hedge", "_may_hedge", "_request", "result")
+    __slots__ = ("_call_next", "_first", "_hedge", "_may_hedge", "_request", "_timer", "result")
+    _timer: asyncio.TimerHandle
 
     def __init__(
         self, call_next: Infer, request: InferRequest, may_hedge: Callable[[InferRequest], bool]
@@ -142,7 +143,7 @@ class _Race:
 
     async def run(self, delay: float) -> InferResponse:
         """The first good answer, or what both have come to."""
-        timer = asyncio.get_running_loop().call_later(delay, self._start)
+        self._wait(delay)
         try:
             return await self._attempt()
         except EndpointFailure as failure:
@@ -150,7 +151,7 @@ class _Race:
                 raise
             return await self._last_chance(self._hedge, failure)
         finally:
-            timer.cancel()
+            self._timer.cancel()
             if self._hedge is not None:
                 self._hedge.cancel()  # of one that is done, nothing
                 self._hedge = None  # it holds its exception, that this frame, and that the tensors
@@ -196,10 +197,14 @@ class _Race:
         self.result = WON
         return hedge.result()
 
-    def _start(self) -> None:
+    def _wait(self, delay: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay, self._start, delay)
+
+    def _start(self, delay: float) -> None:
         """The delay is over."""
         if not self._request.picked:
-            return  # not sent yet
+            self._wait(delay)  # not sent yet: it waits for the batch that it will be in
+            return
         second = self._request.without(*self._request.picked)
         if self._may_hedge(second):
             self.result = LOST  # unless it wins

@@ -36,6 +36,23 @@ async def test_a_slow_first_attempt_is_answered_by_another_endpoint_and_given_up
     assert (rig.attempts(), rig.hedges()) == ({"ok": 1, "abandoned": 1}, {"won": 1})
 
 
+async def test_what_waited_to_be_sent_for_longer_than_the_delay_is_hedged_once_it_was_sent() -> None:
+    rig = Rig(hanging(), FakeInfer())
+    has_room = asyncio.Event()
+
+    async def queued(request: InferRequest, /) -> InferResponse:
+        await has_room.wait()
+        return await rig.balancer(request)
+
+    rig.infer._call_next = queued
+    task = asyncio.create_task(rig.infer(asked()))
+    await asyncio.sleep(0.01)
+    assert rig.attempts() == {}
+    has_room.set()
+    assert (await asyncio.wait_for(task, 10)).endpoint == "b"
+    assert rig.hedges() == {"won": 1}
+
+
 async def test_the_hedge_is_given_up_when_the_first_answers() -> None:
     first, second = hanging(), hanging()
     rig = Rig(first, second)
