@@ -1,6 +1,7 @@
 """Replies of the REST edges, and how they are sent."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -62,9 +63,9 @@ async def coded(reply: HttpReply, accept: str) -> HttpReply:
 async def send_reply(scope: Scope, send: Send, reply: HttpReply, request_id: str) -> None:
     """Send a reply."""
     sent_id = request_id.encode()
-    if reply.lines and WHOLE_REPLY in scope:
-        head = b"%b%b: %b\r\n" % (reply.lines, _REQUEST_ID, sent_id)
-        if scope[WHOLE_REPLY](head, reply.body):
+    if reply.status == HTTPStatus.OK and WHOLE_REPLY in scope and scope["method"] != "HEAD":
+        lines = reply.lines or reply.with_lines().lines
+        if scope[WHOLE_REPLY](b"%b%b: %b\r\n" % (lines, _REQUEST_ID, sent_id), reply.body):
             return
     headers = [*reply.pairs(), (_REQUEST_ID, sent_id)]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

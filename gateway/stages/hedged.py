@@ -12,9 +12,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from functools import partial
 
+from gateway.alarms import Alarms
 from gateway.balancing.latency_quantile import LatencyQuantile
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer
@@ -36,6 +38,7 @@ class _Pool:
     takes: Takes
     budget: RetryBudget
     latency: LatencyQuantile
+    delays: "Alarms[_Race]" = field(default_factory=lambda: Alarms(_Race.ring))
 
 
 class Hedged:
@@ -82,7 +85,7 @@ class Hedged:
         if pool is None:
             return await self._call_next(request)
         started = self._clock()
-        delay = _whole_milliseconds(pool.latency.at(started))
+        delay = pool.latency.at(started)
         if delay == math.inf or started + delay >= request.deadline:
             response = await self._call_next(request)
         else:
@@ -93,11 +96,9 @@ class Hedged:
         return response
 
     async def _hedged(self, pool: _Pool, request: InferRequest, delay: float) -> InferResponse:
-        if request.picked is None:
-            request = replace(request, picked=[])
-        race = _Race(self._call_next, request, partial(self._may_hedge, pool))
+        race = _Race(self._call_next, request, partial(self._may_hedge, pool), pool.delays, delay)
         try:
-            return await race.run(delay)
+            return await race.run()
         finally:
             if race.result:
                 self._metrics.hedges.labels(request.model, race.result).inc()
@@ -116,59 +117,96 @@ class Hedged:
 class _Race:
     """A first attempt in the task that asks, and perhaps a second one in a task of its own.
 
-    The first one needs no task: when the second has won, a timeout that ends now takes the first one out of
-    its wait, as any timeout does.
+    The first one needs no task: when the second has won, the first one is taken out of its wait as a timeout
+    does it, by a cancellation of the task that asks, which is then taken back.
 
     Args:
         call_next: makes an attempt.
-        request: with a list for `picked`.
+        request: what is asked; gets a list for `picked` if it has none.
         may_hedge: asked about the second attempt when the delay is over.
+        delays: of the pool.
+        delay: until the second attempt, in seconds.
 
     Attributes:
         result: of the hedge: `won` or `lost`; empty while there was none.
     """
 
-    __slots__ = ("_call_next", "_first", "_hedge", "_may_hedge", "_request", "_timer", "result")
-    _timer: asyncio.TimerHandle
+    __slots__ = (
+        "_call_next",
+        "_cancelling",
+        "_cancels",
+        "_context",
+        "_delay",
+        "_delays",
+        "_hedge",
+        "_may_hedge",
+        "_request",
+        "_task",
+        "result",
+    )
 
     def __init__(
-        self, call_next: Infer, request: InferRequest, may_hedge: Callable[[InferRequest], bool]
+        self,
+        call_next: Infer,
+        request: InferRequest,
+        may_hedge: Callable[[InferRequest], bool],
+        delays: "Alarms[_Race]",
+        delay: float,
     ) -> None:
+        if request.picked is None:
+            request.picked = []
         self._call_next = call_next
         self._request = request
         self._may_hedge = may_hedge
-        self._first: asyncio.Timeout | None = None
+        self._delays = delays
+        self._delay = delay
+        self._context = copy_context()
+        self._task = asyncio.current_task()  # while the first attempt is waited for
+        self._cancels = False
         self._hedge: asyncio.Task[InferResponse] | None = None
         self.result = ""
 
-    async def run(self, delay: float) -> InferResponse:
+    async def run(self) -> InferResponse:
         """The first good answer, or what both have come to."""
-        self._wait(delay)
+        task = self._task
+        assert task is not None  # noqa: S101 - whoever runs is in one
+        self._cancelling = task.cancelling()
+        self._delays.set(self, self._delay)
         try:
-            return await self._attempt()
+            return await self._call_next(self._request)
+        except asyncio.CancelledError:
+            is_only_ours = self._cancels and task.cancelling() == self._cancelling + 1
+            if self._hedge is None or not is_only_ours:
+                raise
+            return self._taken(self._hedge)
         except EndpointFailure as failure:
+            self._task = None
             if self._hedge is None:
                 raise
             return await self._last_chance(self._hedge, failure)
         finally:
-            self._timer.cancel()
+            self._delays.stop(self)
+            if self._cancels:
+                task.uncancel()
             if self._hedge is not None:
                 self._hedge.cancel()  # of one that is done, nothing
-                self._hedge = None  # it holds its exception, that this frame, and that the tensors
+            # They hold their exceptions, those this frame, and that the tensors.
+            self._hedge = self._task = task = None
 
-    async def _attempt(self) -> InferResponse:
-        """The first attempt; the hedge's answer if that is there before."""
-        self._first = first = asyncio.timeout(None)
-        try:
-            async with first:
-                return await self._call_next(self._request)
-        except TimeoutError:
-            if self._hedge is None or not first.expired():
-                raise
-        finally:
-            self._first = None
-            del first  # it holds the task, and that the exception
-        return self._taken(self._hedge)
+    def ring(self) -> None:
+        """The delay is over."""
+        if not self._request.picked:
+            self._delays.set(self, self._delay)  # not sent yet: it waits for the batch that it will be in
+            return
+        second = self._request.without(*self._request.picked)
+        if self._may_hedge(second):
+            self.result = LOST  # unless it wins
+            loop = asyncio.get_running_loop()
+            self._hedge = loop.create_task(self._attempt(second), context=self._context)
+            self._hedge.add_done_callback(self._finished)
+
+    async def _attempt(self, request: InferRequest) -> InferResponse:
+        return await self._call_next(request)
 
     async def _last_chance(
         self, hedge: asyncio.Task[InferResponse], failure: EndpointFailure
@@ -197,26 +235,8 @@ class _Race:
         self.result = WON
         return hedge.result()
 
-    def _wait(self, delay: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay, self._start, delay)
-
-    def _start(self, delay: float) -> None:
-        """The delay is over."""
-        if not self._request.picked:
-            self._wait(delay)  # not sent yet: it waits for the batch that it will be in
-            return
-        second = self._request.without(*self._request.picked)
-        if self._may_hedge(second):
-            self.result = LOST  # unless it wins
-            self._hedge = asyncio.ensure_future(self._call_next(second))
-            self._hedge.add_done_callback(self._finished)
-
     def _finished(self, hedge: asyncio.Task[InferResponse]) -> None:
         """A good answer ends the first attempt; a failure leaves it to its own end."""
-        if not hedge.cancelled() and hedge.exception() is None and self._first is not None:
-            self._first.reschedule(-math.inf)
-
-
-def _whole_milliseconds(seconds: float) -> float:
-    """Rounded up: uvloop's timers round to the nearest, and would hedge everything that is usual."""
-    return seconds if seconds == math.inf else math.ceil(seconds * 1000) / 1000
+        if self._task is not None and not hedge.cancelled() and hedge.exception() is None:
+            self._cancels = True
+            self._task.cancel()
