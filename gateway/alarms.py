@@ -55,12 +55,14 @@ class Alarms(Generic[T]):
         self._timer, self._fires_at = None, math.inf
         now = asyncio.get_running_loop().time() + SLACK_SECONDS
         rings = [(due, sleeper) for sleeper, due in self._due.items() if due <= now]
-        for _, sleeper in sorted(rings, key=itemgetter(0)):
-            if self._due.pop(sleeper, None) is not None:  # else another that rang has stopped it
-                self._ring(sleeper)
-        due = min(self._due.values(), default=math.inf)
-        if due < self._fires_at:  # else one that rang has set it
-            self._fire_at(due)
+        try:
+            for _, sleeper in sorted(rings, key=itemgetter(0)):
+                if self._due.pop(sleeper, None) is not None:  # else another that rang has stopped it
+                    self._ring(sleeper)
+        finally:  # a failure may be one's, and must not be the others'
+            due = min(self._due.values(), default=math.inf)
+            if due < self._fires_at:  # else one that rang has set it
+                self._fire_at(due)
 
     def _fire_at(self, due: float) -> None:
         if self._timer is not None:

@@ -180,7 +180,7 @@ class InferRequest:
         return PoolKey(self.model, self.version if self.variant else "", self.variant)
 
     def resolved(self, version: str, variant: str, key: bytes) -> "InferRequest":
-        """The same request, for a concrete version and variant; whoever is asked need not know its `id`."""
+        """The same request, for a concrete version and variant."""
         return InferRequest(
             self.model,
             self.inputs,
@@ -190,7 +190,7 @@ class InferRequest:
             variant,
             self.outputs,
             self.parameters,
-            "",
+            self.id,
             self.sticky,
             key,
             self.excluded,
