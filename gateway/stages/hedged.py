@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
 
 from gateway.alarms import Alarms
 from gateway.balancing.latency_quantile import LatencyQuantile
@@ -67,7 +66,7 @@ class Hedged:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._call_next = call_next
+        self.call_next = call_next
         self._pools = {key: _Pool(taken, new_budget(), latencies[key]) for key, taken in takes.items()}
         self._metrics = metrics
         self._clock = clock
@@ -83,27 +82,28 @@ class Hedged:
         """
         pool = self._pools.get(request.pool)
         if pool is None:
-            return await self._call_next(request)
+            return await self.call_next(request)
         started = self._clock()
         delay = pool.latency.at(started)
         if delay == math.inf or started + delay >= request.deadline:
-            response = await self._call_next(request)
+            response = await self.call_next(request)
         else:
-            response = await self._hedged(pool, request, delay)
+            race = _Race(self, pool, request, delay)
+            try:
+                response = await race.run()
+            finally:
+                if race.result:
+                    self._metrics.hedges.labels(request.model, race.result).inc()
         now = self._clock()
         pool.latency.observe(now - started, now)
         pool.budget.deposit(now)
         return response
 
-    async def _hedged(self, pool: _Pool, request: InferRequest, delay: float) -> InferResponse:
-        race = _Race(self._call_next, request, partial(self._may_hedge, pool), pool.delays, delay)
-        try:
-            return await race.run()
-        finally:
-            if race.result:
-                self._metrics.hedges.labels(request.model, race.result).inc()
+    async def attempt(self, request: InferRequest) -> InferResponse:
+        """A second attempt."""
+        return await self.call_next(request)
 
-    def _may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
+    def may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
         """Whether this second attempt would be in time, taken by somebody, and paid."""
         now = self._clock()
         if now >= request.deadline or not pool.takes(request):
@@ -121,10 +121,9 @@ class _Race:
     does it, by a cancellation of the task that asks, which is then taken back.
 
     Args:
-        call_next: makes an attempt.
+        hedged: makes the attempts, and says whether there may be a second one when the delay is over.
+        pool: that is asked.
         request: what is asked; gets a list for `picked` if it has none.
-        may_hedge: asked about the second attempt when the delay is over.
-        delays: of the pool.
         delay: until the second attempt, in seconds.
 
     Attributes:
@@ -132,33 +131,24 @@ class _Race:
     """
 
     __slots__ = (
-        "_call_next",
         "_cancelling",
         "_cancels",
         "_context",
         "_delay",
-        "_delays",
         "_hedge",
-        "_may_hedge",
+        "_hedged",
+        "_pool",
         "_request",
         "_task",
         "result",
     )
 
-    def __init__(
-        self,
-        call_next: Infer,
-        request: InferRequest,
-        may_hedge: Callable[[InferRequest], bool],
-        delays: "Alarms[_Race]",
-        delay: float,
-    ) -> None:
+    def __init__(self, hedged: Hedged, pool: _Pool, request: InferRequest, delay: float) -> None:
         if request.picked is None:
             request.picked = []
-        self._call_next = call_next
+        self._hedged = hedged
+        self._pool = pool
         self._request = request
-        self._may_hedge = may_hedge
-        self._delays = delays
         self._delay = delay
         self._context = copy_context()
         self._task = asyncio.current_task()  # while the first attempt is waited for
@@ -171,9 +161,9 @@ class _Race:
         task = self._task
         assert task is not None  # noqa: S101 - whoever runs is in one
         self._cancelling = task.cancelling()
-        self._delays.set(self, self._delay)
+        self._pool.delays.set(self, self._delay)
         try:
-            return await self._call_next(self._request)
+            return await self._hedged.call_next(self._request)
         except asyncio.CancelledError:
             is_only_ours = self._cancels and task.cancelling() == self._cancelling + 1
             if self._hedge is None or not is_only_ours:
@@ -185,7 +175,7 @@ class _Race:
                 raise
             return await self._last_chance(self._hedge, failure)
         finally:
-            self._delays.stop(self)
+            self._pool.delays.stop(self)
             if self._cancels:
                 task.uncancel()
             if self._hedge is not None:
@@ -196,17 +186,16 @@ class _Race:
     def ring(self) -> None:
         """The delay is over."""
         if not self._request.picked:
-            self._delays.set(self, self._delay)  # not sent yet: it waits for the batch that it will be in
+            self._pool.delays.set(
+                self, self._delay
+            )  # not sent yet: it waits for the batch that it will be in
             return
         second = self._request.without(*self._request.picked)
-        if self._may_hedge(second):
+        if self._hedged.may_hedge(self._pool, second):
             self.result = LOST  # unless it wins
             loop = asyncio.get_running_loop()
-            self._hedge = loop.create_task(self._attempt(second), context=self._context)
+            self._hedge = loop.create_task(self._hedged.attempt(second), context=self._context)
             self._hedge.add_done_callback(self._finished)
-
-    async def _attempt(self, request: InferRequest) -> InferResponse:
-        return await self._call_next(request)
 
     async def _last_chance(
         self, hedge: asyncio.Task[InferResponse], failure: EndpointFailure

@@ -44,7 +44,7 @@ async def test_what_waited_to_be_sent_for_longer_than_the_delay_is_hedged_once_i
         await has_room.wait()
         return await rig.balancer(request)
 
-    rig.infer._call_next = queued
+    rig.infer.call_next = queued
     task = asyncio.create_task(rig.infer(asked()))
     await asyncio.sleep(0.01)
     assert rig.attempts() == {}
@@ -273,7 +273,7 @@ async def test_a_timeout_that_is_not_the_races_own_passes() -> None:
         raise TimeoutError("its own")
 
     rig = Rig(FakeInfer(), FakeInfer())
-    rig.infer._call_next = broken
+    rig.infer.call_next = broken
     with pytest.raises(TimeoutError, match="its own"):
         await rig.infer(asked())
 
