@@ -123,7 +123,7 @@ class _Race:
     Args:
         hedged: makes the attempts, and says whether there may be a second one when the delay is over.
         pool: that is asked.
-        request: what is asked; gets a list for `picked` if it has none.
+        request: what is asked; has a list for `picked` while it runs.
         delay: until the second attempt, in seconds.
 
     Attributes:
@@ -137,6 +137,7 @@ class _Race:
         "_delay",
         "_hedge",
         "_hedged",
+        "_lends_list",
         "_pool",
         "_request",
         "_task",
@@ -144,6 +145,7 @@ class _Race:
     )
 
     def __init__(self, hedged: Hedged, pool: _Pool, request: InferRequest, delay: float) -> None:
+        self._lends_list = request.picked is None
         if request.picked is None:
             request.picked = []
         self._hedged = hedged
@@ -176,6 +178,8 @@ class _Race:
             return await self._last_chance(self._hedge, failure)
         finally:
             self._pool.delays.stop(self)
+            if self._lends_list:
+                self._request.picked = None  # else a retry would look like a hedge
             if self._cancels:
                 task.uncancel()
             if self._hedge is not None:
@@ -186,9 +190,8 @@ class _Race:
     def ring(self) -> None:
         """The delay is over."""
         if not self._request.picked:
-            self._pool.delays.set(
-                self, self._delay
-            )  # not sent yet: it waits for the batch that it will be in
+            # Not sent yet: it waits for the batch that it will be in.
+            self._pool.delays.set(self, self._delay)
             return
         second = self._request.without(*self._request.picked)
         if self._hedged.may_hedge(self._pool, second):

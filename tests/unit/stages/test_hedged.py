@@ -256,6 +256,13 @@ async def test_picked_names_every_endpoint_that_was_asked_in_a_list_that_the_cal
     assert picked == ["a", "b"]
 
 
+async def test_what_failed_here_does_not_look_like_a_hedge_when_it_is_tried_again() -> None:
+    rig = Rig(FakeInfer(EndpointFailed("a broke")), FakeInfer())
+    with pytest.raises(EndpointFailed):
+        await rig.infer(request := asked())
+    assert request.without("a").picked is None
+
+
 async def test_a_hedge_that_won_counts_as_slow_as_the_answer_came() -> None:
     def take_5_ms(_: InferRequest) -> tuple[Tensor, ...]:
         rig.clock.now += 0.005
