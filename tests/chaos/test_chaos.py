@@ -111,7 +111,7 @@ async def test_no_request_fails(stack: Stack, fault: Fault) -> None:
     # A gateway process that stands still keeps no deadline; what is sent once it is gone has one as ever.
     assert [sample for sample in late if sample.sent >= lost_until] == []
     assert row.longest_seconds < DEADLINE_SECONDS + LATE_SECONDS + fault.loses_seconds
-    await _until_all_take_traffic(stack, ENDPOINTS)
+    await _until_all_take_traffic(stack, fault)
 
 
 async def _under_load(stack: Stack, fault: Fault) -> tuple[list[Sample], Row, float]:
@@ -139,9 +139,12 @@ def _availability(gateway: StartedGateway) -> list[str]:
     return [line for line in gateway.metrics().splitlines() if line.startswith(name) and "fp32" in line]
 
 
-async def _until_all_take_traffic(stack: Stack, endpoints: int) -> None:
+async def _until_all_take_traffic(stack: Stack, fault: Fault) -> None:
     gateway, give_up = stack.gateway, time.monotonic() + HEAL_SECONDS
-    while gateway.metric("gateway_endpoint_available_ratio", variant="fp32") < endpoints:
+    victim = stack.victims[fault.victim]
+    while victim.has_ended or gateway.metric("gateway_endpoint_available_ratio", variant="fp32") < ENDPOINTS:
+        if fault.may_end and victim.has_ended:
+            await victim.start_again()
         assert time.monotonic() < give_up, f"not all came back:\n{_why(stack)}"
         await asyncio.sleep(0.2)
 
