@@ -120,6 +120,13 @@ class Serving:
         """The endpoints of a pool; none where there is no such pool."""
         return self.pools[key].endpoints if key in self.pools else ()
 
+    def origin(self, key: PoolKey) -> PoolKey:
+        """The pool that one of the next configuration follows: itself, or that of the default version."""
+        contract = self.catalog.contracts.get(key.model)
+        if key in self.pools or contract is None:
+            return key
+        return PoolKey(key.model, contract.default_version, key.variant)
+
     def is_ready(self, model: str, version: str) -> bool:
         """Whether the default variant of a model's version has an endpoint that takes traffic."""
         contract = self.catalog.contracts.get(model)
@@ -174,7 +181,8 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         metrics=lasting.metrics,
         rng=SystemRandom(),
     )
-    learned = (before.learned if before else Learned()).to(pools, settings.admission)
+    origins = {key: before.origin(key) if before else key for key in pools}
+    learned = (before.learned if before else Learned()).to(origins, settings.admission)
     chained = new_chain(settings, catalog, pools, lasting, learned, rollouts, by_source(shadows))
     for client, use in clients.values():  # now that nothing can fail any more
         client.keep(use)

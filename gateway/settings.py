@@ -83,6 +83,19 @@ class ServerSettings(Section):
     max_connection_age_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     tls: ListenerTlsSettings = ListenerTlsSettings()
 
+    @model_validator(mode="after")
+    def _each_port_once(self) -> Self:
+        # Else each is bound, since none listens yet, and the one that is last to listen fails.
+        places = [
+            (self.host, self.http_port),
+            (self.host, self.grpc_port),
+            (self.admin_host, self.admin_port),
+        ]
+        fixed = [place for place in places if place[1]]
+        if len({*fixed}) < len(fixed):
+            raise ValueError("http_port, grpc_port and admin_port must differ")
+        return self
+
 
 class LogSettings(Section):
     """Structured logs on standard output."""

@@ -1,7 +1,8 @@
 """The chain of stages of one configuration, in the order in which a request meets them."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -68,17 +69,35 @@ class Learned:
     gates: Mapping[PoolKey, Gate[Any]] = field(default_factory=dict)
     latencies: Mapping[PoolKey, LatencyQuantile] = field(default_factory=dict)
 
-    def to(self, pools: Collection[PoolKey], settings: AdmissionSettings) -> "Learned":
-        """What another configuration with these pools begins with: a gate by other rules begins anew."""
+    def to(self, origins: Mapping[PoolKey, PoolKey], settings: AdmissionSettings) -> "Learned":
+        """What another configuration begins with.
+
+        A pool that stays keeps its own. A new one begins with a copy of what is known of the pool that it
+        follows: a better first guess than none, and its own answers correct it. A gate by other rules
+        begins anew.
+
+        Args:
+            origins: for each of its pools the one that it follows; itself, where it stays.
+            settings: its rules.
+        """
         limit = LimitRules(
             settings.min_limit_requests, settings.max_limit_requests, settings.latency_goal_seconds
         )
         rules = GateRules(limit, settings.max_queue_requests, settings.max_queue_bytes)
-        gates = {key: gate for key, gate in self.gates.items() if gate.rules == rules}
-        return Learned(
-            {key: gates.get(key) or Gate(rules) for key in pools} if settings.enabled else {},
-            {key: self.latencies.get(key) or LatencyQuantile(QUANTILE) for key in pools},
-        )
+        gates, latencies = {}, {}
+        for key, origin in origins.items():
+            gate, latency = self.gates.get(origin), self.latencies.get(origin)
+            if gate is None or gate.rules != rules:
+                gate = Gate(rules)
+            elif key != origin:
+                gate = Gate(rules, copy(gate.limit))
+            gates[key] = gate
+            if latency is None:
+                latency = LatencyQuantile(QUANTILE)
+            elif key != origin:
+                latency = deepcopy(latency)
+            latencies[key] = latency
+        return Learned(gates if settings.enabled else {}, latencies)
 
 
 def new_chain(

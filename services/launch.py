@@ -5,12 +5,14 @@ start it with `Running`, so that both start the very same thing.
 """
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,20 @@ from typing import Self
 POLL_SECONDS = 0.1
 STOP_SECONDS = 10.0
 """How long a server may take to finish what it is at, between SIGTERM and SIGKILL."""
+TAIL_LINES = 3
+"""How much of its log is told of a server that did not start."""
+
+PORTS = range(20_000, 32_768)
+"""What `free_port` chooses from: below the ports that Linux gives to clients (ip_local_port_range)."""
+
+
+def _from_anywhere() -> Iterator[int]:
+    """All ports in turn, again and again; from a random one, since others on this machine choose, too."""
+    start = random.randrange(len(PORTS))  # noqa: S311 - no secret
+    return itertools.cycle((*PORTS[start:], *PORTS[:start]))
+
+
+_next_ports = _from_anywhere()
 
 
 class LaunchError(RuntimeError):
@@ -111,8 +127,9 @@ class Running:
         kill_group(self.pid)
 
     def _tail(self) -> str:
-        lines = self.launch.log.read_text(errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'it printed nothing'} (log: {self.launch.log})"
+        # Several: the last line may only say that it ends.
+        lines = self.launch.log.read_text(errors="replace").strip().splitlines()[-TAIL_LINES:]
+        return f"{' | '.join(lines) or 'it printed nothing'} (log: {self.launch.log})"
 
     def __enter__(self) -> Self:
         try:
@@ -134,7 +151,17 @@ def kill_group(pid: int) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody listens on, and that no other call here was given.
+
+    Not the kernel's choice: of its range it gives the same port twice now and then, before anybody has bound
+    the first, and any client's connection may take it meanwhile. This range is below (ip(7)).
+
+    Raises:
+        LaunchError: all are taken.
+    """
+    for _ in range(len(PORTS)):
+        port = next(_next_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise LaunchError(f"no TCP port of {PORTS.start} to {PORTS.stop - 1} is free")

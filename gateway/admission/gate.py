@@ -67,6 +67,7 @@ class Gate(Generic[W]):
 
     Args:
         rules: its bounds.
+        limit: what it begins with; a new one by default.
 
     Attributes:
         rules: its bounds.
@@ -75,9 +76,9 @@ class Gate(Generic[W]):
         queue: who waits.
     """
 
-    def __init__(self, rules: GateRules) -> None:
+    def __init__(self, rules: GateRules, limit: AdaptiveLimit | None = None) -> None:
         self.in_flight = 0
-        self.limit = AdaptiveLimit(rules.limit)
+        self.limit = limit or AdaptiveLimit(rules.limit)
         self.queue: WaitingQueue[W] = WaitingQueue()
         self.rules = rules
 

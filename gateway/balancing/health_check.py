@@ -132,5 +132,6 @@ class HealthCheck:
         if endpoint.is_ready is not is_ready:
             event = "endpoint_became_ready" if is_ready else "endpoint_lost"
             _log.info(event, endpoint=endpoint.name, model=pool.model, version=pool.version)
-            endpoint.latency.forget()
+        if endpoint.is_ready and not is_ready:
+            endpoint.latency.forget()  # what will answer then is not what answered before
         endpoint.is_ready = is_ready

@@ -1,5 +1,7 @@
 """Pace: when each of many endpoints is asked again, so that more of them cost no more. Pure."""
 
+import math
+
 
 class Pace:
     """Puts questions at least an interval, and altogether no more than so many a second, apart.
@@ -15,7 +17,7 @@ class Pace:
     def __init__(self, interval_seconds: float, most_per_second: float) -> None:
         self._interval_seconds = interval_seconds
         self._gap_seconds = 1 / most_per_second
-        self._latest = 0.0
+        self._latest = -math.inf
 
     def pause(self, now: float) -> float:
         """How long to wait, from `now` (monotonic), before an endpoint is asked again."""

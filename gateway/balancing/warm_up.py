@@ -8,6 +8,7 @@ asked the example once, for a server may call a model ready that is dead.
 
 import asyncio
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,8 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
+WARM_REQUESTS = 8
+"""So many of the last of them tell how fast it is."""
 PAUSES_RATIO = 0.1
 """What part of the time for all of them may be pauses."""
 
@@ -49,23 +52,34 @@ class WarmUp:
         self._attempt_timeout_seconds = attempt_timeout_seconds
 
     async def __call__(self, pool: PoolKey, endpoint: Endpoint, /) -> bool:
-        """Whether the endpoint answered every time; then its failures are forgotten."""
-        error = await self._ask(pool, endpoint, WARM_UP_REQUESTS, self._timeout_seconds)
+        """Whether the endpoint answered every time.
+
+        Then its failures are forgotten, and its latency is that of the last answers: so a pool that is new,
+        as after a switch of the version, knows from its first request which of its endpoints are fast.
+        """
+        took: list[float] = []
+        error = await self._ask(pool, endpoint, WARM_UP_REQUESTS, self._timeout_seconds, took)
         if error is None:
             endpoint.outlier.succeeded()
+            if took:
+                endpoint.latency.forget()
+                endpoint.latency.observe(statistics.median(took[-WARM_REQUESTS:]), time.monotonic())
         return error is None
 
     async def still_answers(self, pool: PoolKey, endpoint: Endpoint, /) -> bool:
         """Whether an endpoint that is suspect answers the example once, or is but busy."""
-        error = await self._ask(pool, endpoint, 1, self._attempt_timeout_seconds)
+        error = await self._ask(pool, endpoint, 1, self._attempt_timeout_seconds, [])
         if error is None:
             endpoint.outlier.answered_when_asked()
         return error is None or (isinstance(error, EndpointFailure) and not error.blames_endpoint)
 
     async def _ask(
-        self, pool: PoolKey, endpoint: Endpoint, times: int, timeout_seconds: float
+        self, pool: PoolKey, endpoint: Endpoint, times: int, timeout_seconds: float, took: list[float]
     ) -> InferwayError | TimeoutError | None:
-        """Send the example so many times, one after another; the first error."""
+        """Send the example so many times, one after another; the first error.
+
+        `took` gets the seconds of each answer.
+        """
         inputs = self._examples.get(pool.model)
         if not inputs:
             return None
@@ -78,7 +92,8 @@ class WarmUp:
                 for left in reversed(range(times)):
                     began = time.monotonic()
                     await endpoint.infer(request)
-                    pause = min(self._pause_ratio * (time.monotonic() - began), rest)
+                    took.append(time.monotonic() - began)
+                    pause = min(self._pause_ratio * took[-1], rest)
                     if left and pause:
                         await asyncio.sleep(pause)
                         rest -= pause

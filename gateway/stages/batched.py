@@ -286,6 +286,7 @@ class Batched:
     def _landed(self, batch: Batch, task: asyncio.Task[None]) -> None:
         """The task has ended, perhaps by a cancellation, and then perhaps before it began."""
         self._over(batch)
+        batch.items = ()  # each knows its batch: a cycle, which would keep the tensors for a while
         if not task.cancelled():
             task.result()
 

@@ -1,8 +1,7 @@
 """Gateways of any size, in front of a stand-in for any number of engines."""
 
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import yaml
 
 from loadtests import paced_engine
-from services.launch import Running
+from services.launch import Running, free_port
 from tests.load import binary_oip_request
 from tests.serving import ROOT, StartedGateway, running_gateway
 
@@ -104,11 +103,7 @@ class Rig:
 @contextmanager
 def rig(folder: Path, most_endpoints: int) -> Iterator[Rig]:
     """The stand-in, started, for up to so many endpoints."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(most_endpoints)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        ports = [int(probe.getsockname()[1]) for probe in probes]
+    ports = [free_port() for _ in range(most_endpoints)]
     engine = paced_engine.launch(folder=folder, root=ROOT, ports=ports, request_seconds=0)
     with Running(engine):
         yield Rig(folder, ports)

@@ -43,8 +43,14 @@ class Victim:
         """SIGKILL to the server and to all of its group."""
         await asyncio.to_thread(self.running.kill)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server itself is gone."""
+        return self.running.process.poll() is not None
+
     async def start_again(self) -> None:
-        """Start what was killed; does not wait until it is ready."""
+        """Start what was killed or has ended; does not wait until it is ready."""
+        await self.kill()  # its group, too: children may outlive it
         self.running = await asyncio.to_thread(Running, self.running.launch)
 
     async def send(self, number: signal.Signals, name: str = "") -> None:
@@ -101,6 +107,7 @@ class Fault:
         mend: ends it.
         loses_seconds: 0 where no request may fail. Else one may that was sent no later than this after the
             fault began: it was on a connection of the process that died.
+        may_end: the whole server may end of it. Then it is started again, as whatever runs it would do.
     """
 
     name: str
@@ -108,6 +115,7 @@ class Fault:
     hurt: Act
     mend: Act = nothing
     loses_seconds: float = 0.0
+    may_end: bool = False
 
 
 def _killed(name: str, victim: str) -> Fault:
@@ -115,18 +123,20 @@ def _killed(name: str, victim: str) -> Fault:
     return Fault(f"{name}: kill -9", victim, Victim.kill, Victim.start_again)
 
 
-def _part_killed(name: str, victim: str, part: str) -> Fault:
+def _part_killed(name: str, victim: str, part: str, *, may_end: bool = False) -> Fault:
     """One process of a server dies; the server or the gateway brings it back."""
-    return Fault(f"{name}: kill -9", victim, lambda hit: hit.send(signal.SIGKILL, part))
+    return Fault(f"{name}: kill -9", victim, lambda hit: hit.send(signal.SIGKILL, part), may_end=may_end)
 
 
-def _stopped(name: str, victim: str, part: str = "") -> Fault:
+def _stopped(name: str, victim: str, part: str = "", *, may_end: bool = False) -> Fault:
     """A process stands still (SIGSTOP), and goes on (SIGCONT)."""
+
+    async def go_on(hit: Victim) -> None:
+        if not (may_end and hit.has_ended):
+            await hit.send(signal.SIGCONT, part)
+
     return Fault(
-        f"{name}: SIGSTOP",
-        victim,
-        lambda hit: hit.send(signal.SIGSTOP, part),
-        lambda hit: hit.send(signal.SIGCONT, part),
+        f"{name}: SIGSTOP", victim, lambda hit: hit.send(signal.SIGSTOP, part), go_on, may_end=may_end
     )
 
 
@@ -196,8 +206,9 @@ FAULTS = (
     _stopped("TorchServe's worker", "torchserve", WORKER),
     _killed("TorchServe", "torchserve"),
     _stopped("TorchServe's JVM", "torchserve"),
-    _part_killed("Triton's stub", "triton", STUB),
-    _stopped("Triton's stub", "triton", STUB),
+    # Triton 2.51 aborts (lock_exception) when its stub holds their lock at that moment, whoever asks it.
+    _part_killed("Triton's stub", "triton", STUB, may_end=True),
+    _stopped("Triton's stub", "triton", STUB, may_end=True),
     _killed("Triton", "triton"),
     _stopped("Triton", "triton"),
     Fault("Triton: 50x slower", "triton", lambda hit: hit.slow(50), Victim.at_full_speed),

@@ -44,6 +44,9 @@ IS_LOSSY = lossy.is_allowed()
 if not IS_LOSSY:
     sys.stderr.write("SKIPPED: packet loss: this machine lets us make no network namespace\n")
 
+LOG_LINES = 8
+"""Of each log, when an endpoint does not come back."""
+
 ENGINE_MODELS = (MODEL, f"{MODEL}-pruned")
 ENDPOINTS = 4 if IS_LOSSY else 3
 SEEDS = itertools.count(100)
@@ -108,7 +111,7 @@ async def test_no_request_fails(stack: Stack, fault: Fault) -> None:
     # A gateway process that stands still keeps no deadline; what is sent once it is gone has one as ever.
     assert [sample for sample in late if sample.sent >= lost_until] == []
     assert row.longest_seconds < DEADLINE_SECONDS + LATE_SECONDS + fault.loses_seconds
-    await _until_all_take_traffic(stack.gateway, ENDPOINTS)
+    await _until_all_take_traffic(stack, fault)
 
 
 async def _under_load(stack: Stack, fault: Fault) -> tuple[list[Sample], Row, float]:
@@ -136,8 +139,20 @@ def _availability(gateway: StartedGateway) -> list[str]:
     return [line for line in gateway.metrics().splitlines() if line.startswith(name) and "fp32" in line]
 
 
-async def _until_all_take_traffic(gateway: StartedGateway, endpoints: int) -> None:
-    give_up = time.monotonic() + HEAL_SECONDS
-    while gateway.metric("gateway_endpoint_available_ratio", variant="fp32") < endpoints:
-        assert time.monotonic() < give_up, f"not all came back: {_availability(gateway)}"
+async def _until_all_take_traffic(stack: Stack, fault: Fault) -> None:
+    gateway, give_up = stack.gateway, time.monotonic() + HEAL_SECONDS
+    victim = stack.victims[fault.victim]
+    while victim.has_ended or gateway.metric("gateway_endpoint_available_ratio", variant="fp32") < ENDPOINTS:
+        if fault.may_end and victim.has_ended:
+            await victim.start_again()
+        assert time.monotonic() < give_up, f"not all came back:\n{_why(stack)}"
         await asyncio.sleep(0.2)
+
+
+def _why(stack: Stack) -> str:
+    """What the gateway says of its endpoints, and the end of every log."""
+    said = _availability(stack.gateway)
+    for victim in stack.victims.values():
+        launch = victim.running.launch
+        said += [f"--- {launch.name}", *launch.log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+    return "\n".join(said)

@@ -48,6 +48,13 @@ def test_settings_cannot_be_changed_once_they_are_read() -> None:
         Settings().server.http_port = 1
 
 
+def test_ports_that_the_system_chooses_and_ports_of_other_addresses_may_be_the_same(tmp_path: Path) -> None:
+    text = "server: {host: 10.0.0.1, http_port: 0, grpc_port: 0, admin_port: 0}\n"
+    assert load_settings(write(tmp_path, text), {}).server.grpc_port == 0
+    text = "server: {host: 10.0.0.1, http_port: 8080, admin_port: 8080}\n"
+    assert load_settings(write(tmp_path, text), {}).server.admin_port == 8080
+
+
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -> None:
     message = refusal(tmp_path, "models: []\nserver:\n  http_prot: 1\n")
     assert message == "inferway.yaml:3: server.http_prot: unknown key; did you mean 'http_port'?"
@@ -118,6 +125,7 @@ ONE = "endpoints: {abc: {backend: triton, address: 'h:1'}}\n"
             "2: pools.0.versions.0: expected text; put it in quotes (got 1)",
         ),
         ("server: {http_port: 70000}\n", "1: server.http_port: Input should be less than or equal"),
+        ("server: {http_port: 8081}\n", "1: server: http_port, grpc_port and admin_port must differ"),
         ("server: {max_request_bytes: 0}\n", "1: server.max_request_bytes: Input should be greater"),
         ("retry: {max_attempts: 0}\n", "1: retry.max_attempts: Input should be greater than or"),
         ("retry: {budget_ratio: 1.5}\n", "1: retry.budget_ratio: Input should be less than or"),

@@ -24,6 +24,10 @@ def gaps(times: list[list[float]]) -> list[float]:
     return [later - earlier for each in times for earlier, later in pairwise(each[1:])]
 
 
+def test_the_first_question_does_not_wait_for_those_that_nobody_asked() -> None:
+    assert Pace(0.5, 0.001).pause(1.0) == 0.5  # one second after the machine was started
+
+
 def test_while_they_are_few_each_is_asked_once_an_interval() -> None:
     for endpoints in (1, 20, 99):
         assert all(0.499 < gap < 0.501 for gap in gaps(asked(endpoints, 20.0)))

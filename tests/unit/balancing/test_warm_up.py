@@ -1,6 +1,7 @@
 """Warm-up: what an endpoint must answer before it takes traffic."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -59,6 +60,13 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(asyncio, "sleep", pause)
     return pauses
+
+
+async def test_the_last_answers_tell_how_fast_the_endpoint_is() -> None:
+    endpoint = Endpoint("a", "fake", FakeInfer())
+    endpoint.latency.observe(9.0, time.monotonic())
+    assert await warm_up()(POOL, endpoint)
+    assert 0 < endpoint.latency.at(time.monotonic()) < 1.0
 
 
 async def test_a_model_without_an_example_is_ready_as_it_is() -> None:

@@ -1,6 +1,7 @@
 """Batched: what waits for a busy pool is sent as one, and everybody gets what is theirs."""
 
 import asyncio
+import gc
 import math
 import time
 from random import Random
@@ -12,8 +13,10 @@ from prometheus_client import CollectorRegistry
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.batching.fair_queue import Item
 from gateway.batching.joining import Joining
 from gateway.batching.size_limit import SizeLimit
+from gateway.batching.waiting import Batch
 from gateway.errors import (
     DeadlineExceeded,
     EndpointFailed,
@@ -149,6 +152,20 @@ async def test_what_waits_for_a_busy_endpoint_is_one_batch_and_each_gets_its_own
     assert {task.result().endpoint for task in waiting} == {"a"}
     assert rig.closed() == {"idle": 2, "empty": 1}
     assert (rig.value("gateway_batch_requests_sum"), rig.value("gateway_batch_requests_count")) == (6, 3)
+
+
+async def test_a_batch_that_was_answered_is_freed_at_once_with_its_tensors() -> None:
+    rig = Rig()
+    tasks = [*await rig.busy(), *[await rig.ask(row(i)) for i in range(4)]]
+    gc.disable()  # it would free them, too, but later
+    try:
+        rig.open()
+        await asyncio.gather(*tasks)
+        tasks.clear()
+        await settle()
+        assert [kept for kept in gc.get_objects() if isinstance(kept, Batch | Item)] == []
+    finally:
+        gc.enable()
 
 
 async def test_an_idle_endpoint_is_not_waited_for() -> None:
