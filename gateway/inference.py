@@ -3,6 +3,10 @@
 Terms are those of the Open Inference Protocol (OIP, https://github.com/kserve/open-inference-protocol).
 Tensor bytes are always in OIP's raw form: row-major, little-endian, no padding; BYTES elements each carry
 a 4-byte little-endian length before them. Nothing here knows a protocol, a backend or the network.
+
+None of these is changed once another may hold it, though only `PoolKey` is frozen: to make a frozen request
+takes four times as long as a plain one, and to `replace` a field of it eight times as long as a copy that
+names all of them; each request needs several of either.
 """
 
 import struct
@@ -10,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +55,7 @@ ITEM_BYTES: Mapping[str, int] = MappingProxyType(
 """Bytes of one element of each datatype of fixed size."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Tensor:
     """A named tensor in OIP's raw form.
 
@@ -133,7 +138,7 @@ def split_bytes(tensor: Tensor) -> Iterable[bytes]:
         yield bytes(data[position - length : position])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
     """One inference, as a client asked for it and as the stages have completed it.
 
@@ -152,7 +157,6 @@ class InferRequest:
         excluded: names of the endpoints that this request already failed at, or is under way at.
         picked: where the balancer writes the names of the endpoints that it sends the request to, when given.
         priority: 1 is the highest, larger is lower, 0 is the default; part of no key.
-        flight_deadline: of a flight of SingleFlight, whose own `deadline` is infinite.
     """
 
     model: str
@@ -169,36 +173,37 @@ class InferRequest:
     excluded: frozenset[str] = frozenset()
     picked: list[str] | None = field(default=None, compare=False)
     priority: int = 0
-    flight_deadline: "FlightDeadline | None" = None
-
-    @property
-    def latest_deadline(self) -> float:
-        """Until when anybody wants the answer, as far as is known now."""
-        return self.deadline if self.flight_deadline is None else self.flight_deadline.latest
 
     @property
     def pool(self) -> "PoolKey":
         """Which pool can answer, once Resolved has run; without a contract, one for all versions."""
         return PoolKey(self.model, self.version if self.variant else "", self.variant)
 
+    def resolved(self, version: str, variant: str, key: bytes) -> "InferRequest":
+        """The same request, for a concrete version and variant."""
+        return InferRequest(
+            self.model,
+            self.inputs,
+            self.deadline,
+            version,
+            self.label,
+            variant,
+            self.outputs,
+            self.parameters,
+            self.id,
+            self.sticky,
+            key,
+            self.excluded,
+            self.picked,
+            self.priority,
+        )
+
     def without(self, *endpoints: str) -> "InferRequest":
         """The same request, for any endpoint but these."""
         return replace(self, excluded=self.excluded.union(endpoints))
 
 
-@dataclass(slots=True)
-class FlightDeadline:
-    """The latest deadline of all who have joined a flight; those who join later may move it to later.
-
-    Attributes:
-        latest: a point of `time.monotonic()`.
-    """
-
-    latest: float
-
-
-@dataclass(frozen=True, slots=True)
-class PoolKey:
+class PoolKey(NamedTuple):
     """What one pool serves."""
 
     model: str
@@ -206,7 +211,7 @@ class PoolKey:
     variant: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferResponse:
     """The answer to one request.
 
@@ -238,3 +243,20 @@ class InferResponse:
     expires_at: float = 0.0
     computed_seconds: float = 0.0
     key: bytes = field(default=b"", compare=False)
+
+    def cached(self, cache: str, key: bytes, expires_at: float, computed_seconds: float) -> "InferResponse":
+        """The same answer, as a tier gives it or has it."""
+        return InferResponse(
+            self.model,
+            self.version,
+            self.outputs,
+            self.variant,
+            self.id,
+            self.backend,
+            self.endpoint,
+            cache,
+            self.parameters,
+            expires_at,
+            computed_seconds,
+            key,
+        )

@@ -27,10 +27,6 @@ class Waiter(Protocol):
     """Whoever waits."""
 
     @property
-    def latest_deadline(self) -> float:
-        """Until when somebody wants the answer; may move to later while it waits."""
-
-    @property
     def has_left(self) -> bool:
         """Whether nobody waits any more."""
 
@@ -117,7 +113,7 @@ class Gate(Generic[W]):
             if waiter.has_left:
                 continue
             # Should the estimate be too high, nobody waits in the end, and who comes then is sent at once.
-            if waiter.latest_deadline - now <= self.limit.answer_seconds(self.in_flight):
+            if place.deadline - now <= self.limit.answer_seconds(self.in_flight):
                 turns.late.append(waiter)
             else:
                 self.in_flight += 1

@@ -20,7 +20,7 @@ class Place(Generic[T]):
 
     Attributes:
         priority: 1 is the highest.
-        deadline: the point in time that orders it, as it was when it came.
+        deadline: until when it wants the answer.
         number: of its coming; no two are equal.
         request_bytes: what it holds in memory.
         waiter: whose it is.

@@ -154,7 +154,7 @@ class FairQueue(Generic[W]):
         rows = size_bytes = 0
         while group.heap:
             tag, _, item = group.heap[0]
-            if item.request.latest_deadline <= now:
+            if item.request.deadline <= now:
                 taken.expired.append(item)
             elif taken.items and rows + item.rows > rows_limit:
                 taken.closed = closed_by_rows

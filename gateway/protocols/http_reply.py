@@ -1,6 +1,8 @@
 """Replies of the REST edges, and how they are sent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,6 +18,9 @@ WHOLE_REPLY = "inferway.whole_reply"
 """What a scope holds if its connection can send the head and the body of a 200 in one step: a callable of
 both, in which the head is header lines. False comes back when it cannot just now. ASGI's two messages, and
 the check of each header in them, cost more than the gateway does for a hit."""
+
+KNOWN = 1024
+"""Heads of replies that are kept as they are sent: those of a model's answers are mostly the same."""
 
 _REQUEST_ID = HEADER.encode()
 
@@ -34,15 +39,30 @@ class HttpReply(NamedTuple):
 
     def with_lines(self) -> "HttpReply":
         """The same, so that it can be sent often."""
-        return self._replace(lines=b"".join(b"%b: %b\r\n" % pair for pair in self.pairs()))
+        return self._replace(lines=self.head())
+
+    def head(self) -> bytes:
+        """The headers as they are sent."""
+        return self.lines or _lines(self.content_type, len(self.body), tuple(self.headers.items()))
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """The headers as ASGI has them."""
-        return [
-            (b"content-type", self.content_type),
-            (b"content-length", b"%d" % len(self.body)),
-            *((name.encode(), value.encode("latin-1")) for name, value in self.headers.items()),
-        ]
+        return _pairs(self.content_type, len(self.body), self.headers.items())
+
+
+def _pairs(
+    content_type: bytes, body_bytes: int, headers: Iterable[tuple[str, str]]
+) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % body_bytes),
+        *((name.encode(), value.encode("latin-1")) for name, value in headers),
+    ]
+
+
+@lru_cache(KNOWN)
+def _lines(content_type: bytes, body_bytes: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % pair for pair in _pairs(content_type, body_bytes, headers))
 
 
 def answer(response: InferResponse, body: bytes, content_type: bytes = JSON) -> HttpReply:
@@ -62,10 +82,11 @@ async def coded(reply: HttpReply, accept: str) -> HttpReply:
 async def send_reply(scope: Scope, send: Send, reply: HttpReply, request_id: str) -> None:
     """Send a reply."""
     sent_id = request_id.encode()
-    if reply.lines and WHOLE_REPLY in scope:
-        head = b"%b%b: %b\r\n" % (reply.lines, _REQUEST_ID, sent_id)
-        if scope[WHOLE_REPLY](head, reply.body):
-            return
+    may_be_whole = reply.status == HTTPStatus.OK and WHOLE_REPLY in scope and scope["method"] != "HEAD"
+    if may_be_whole and scope[WHOLE_REPLY](
+        b"%b%b: %b\r\n" % (reply.head(), _REQUEST_ID, sent_id), reply.body
+    ):
+        return
     headers = [*reply.pairs(), (_REQUEST_ID, sent_id)]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

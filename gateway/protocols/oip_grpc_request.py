@@ -48,7 +48,7 @@ _KNOWN_PARAMETERS: Mapping[str, tuple[type, str]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OipMessage:
     """What a ModelInferRequest says.
 

@@ -6,6 +6,8 @@ docs/protocol (`binary_data`, `classification`, `model_configuration`, `statisti
 `binary_data_output` is the default of listed outputs too, and a wrong request is a 400, not a 500.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,8 +29,9 @@ from gateway.protocols.http import HttpCall, Routes
 from gateway.protocols.http_reply import HttpReply, answer
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_fields import optional, shown
+from gateway.protocols.oip_heads import KNOWN, Heads
 from gateway.protocols.oip_json import parse_json, tensor_to_json
-from gateway.protocols.oip_request import HEADER_LENGTH, OipBody, read_infer_body
+from gateway.protocols.oip_request import HEADER_LENGTH, OipBody
 from gateway.protocols.problems import error_object
 
 PROTOCOL = "oip_http"
@@ -76,6 +79,7 @@ class _OpenInference:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._heads = Heads()
 
     async def live(self, _: HttpCall) -> HttpReply:
         """Whether the gateway runs."""
@@ -126,7 +130,7 @@ class _OpenInference:
         model, version = _model_version(call)
         contract = self._edge.catalog.contract(model)
         self._edge.catalog.version(model, version=version)
-        body = read_infer_body(call.body, call.headers.get(_HEADER_LENGTH), contract)
+        body = self._heads.read(call.body, call.headers.get(_HEADER_LENGTH), contract)
         asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
         request = InferRequest(
             model=model,
@@ -147,10 +151,15 @@ class _OpenInference:
 
 def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpReply:
     """The reply in the form asked for: JSON, with the outputs that were wanted so behind it."""
-    outputs = []
+    forms = [body.form(tensor.name) for tensor in response.outputs]
+    is_binary = bool(forms) and all(form.binary and not form.classes for form in forms)
+    if is_binary and not (response.id or response.parameters):
+        outputs = tuple([(each.name, each.datatype, each.shape, len(each.data)) for each in response.outputs])
+        header = _all_binary(response.model, response.version, outputs)
+        return _binary(response, header, [tensor.data for tensor in response.outputs])
+    entries = []
     binary = []
-    for tensor in response.outputs:
-        form = body.form(tensor.name)
+    for tensor, form in zip(response.outputs, forms, strict=True):
         if form.classes:
             labels = contract.output_spec(tensor.name).labels
             tensor = classify(tensor, form.classes, labels, batched=contract.max_batch_size > 0)  # noqa: PLW2901
@@ -160,17 +169,31 @@ def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpR
             binary.append(tensor.data)
         else:
             entry["data"] = tensor_to_json(tensor)
-        outputs.append(entry)
+        entries.append(entry)
     content: dict[str, Any] = {"id": response.id} if response.id else {}
     content |= {"model_name": response.model, "model_version": response.version}
     if response.parameters:
         content["parameters"] = dict(response.parameters)
-    content["outputs"] = outputs
+    content["outputs"] = entries
     header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not binary:
-        return answer(response, header)
+    return _binary(response, header, binary) if binary else answer(response, header)
+
+
+@lru_cache(KNOWN)
+def _all_binary(
+    model: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...]
+) -> bytes:
+    """The JSON in front of outputs that all stand behind it; each is name, datatype, shape and bytes."""
+    listed = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
+        for name, datatype, shape, size in outputs
+    ]
+    return orjson.dumps({"model_name": model, "model_version": version, "outputs": listed})
+
+
+def _binary(response: InferResponse, header: bytes, tensors: Iterable[bytes | memoryview]) -> HttpReply:
     headers = {**reply_facts(response), HEADER_LENGTH.lower(): str(len(header))}
-    return HttpReply(b"".join((header, *binary)), content_type=OCTETS, headers=headers)
+    return HttpReply(b"".join((header, *tensors)), content_type=OCTETS, headers=headers)
 
 
 def _model_version(call: HttpCall) -> tuple[str, str]:

@@ -34,7 +34,7 @@ _KNOWN_PARAMETERS: Mapping[str, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutputForm:
     """How the caller wants one output.
 
@@ -47,7 +47,7 @@ class OutputForm:
     classes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OipBody:
     """What an infer call's body says.
 

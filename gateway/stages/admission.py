@@ -2,7 +2,7 @@
 
 Inside of the caches, so that hits cost nothing and take no place; outside of Retry, so that a request keeps
 its place while it is tried again, and all its attempts are one request to the pool. A flight of SingleFlight
-waits once for all who share it, with the priority of the one that began it and the latest of their deadlines.
+waits once for all who share it, with the priority and the deadline of the one that asks.
 """
 
 import asyncio
@@ -32,15 +32,10 @@ class _Waiter:
         turn: done when it is sent (None) or shed (why).
     """
 
-    __slots__ = ("_request", "turn")
+    __slots__ = ("turn",)
 
-    def __init__(self, request: InferRequest) -> None:
-        self._request = request
+    def __init__(self) -> None:
         self.turn: asyncio.Future[Reason | None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def latest_deadline(self) -> float:
-        return self._request.latest_deadline
 
     @property
     def has_left(self) -> bool:
@@ -94,7 +89,7 @@ class Admission:
             await self._wait(gate, request)
         was_alone = gate.in_flight == 1
         sent = self._clock()
-        gate.limit.sent(request.latest_deadline - sent)
+        gate.limit.sent(request.deadline - sent)
         try:
             response = await self._call_next(request)
             now = self._clock()
@@ -114,12 +109,12 @@ class Admission:
     async def _wait(self, gate: Gate[_Waiter], request: InferRequest) -> None:
         """Return when it is this request's turn, which then counts as in flight."""
         began = self._clock()
-        if began >= request.latest_deadline:
+        if began >= request.deadline:
             raise self._expired(request)
-        waiter = _Waiter(request)
+        waiter = _Waiter()
         place = gate.queue.place(
             request.priority or self._default_priority,
-            request.latest_deadline,
+            request.deadline,
             sum(len(tensor.data) for tensor in request.inputs),
             waiter,
         )

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gateway.alarms import Alarms
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Group, Item
 from gateway.batching.joining import Joining, split
@@ -89,6 +90,7 @@ class Batched:
         self._in_flight = self._rows_in_flight = 0
         self._apart_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = Alarms(self._expire)
         self._sizes = metrics.batch_requests.labels(model)
         self._closed = {reason: metrics.batches.labels(model, reason.value) for reason in Closed}
         self._reruns = metrics.batch_reruns.labels(model)
@@ -142,18 +144,18 @@ class Batched:
 
     async def _outcome(self, item: Item[Waiter]) -> InferResponse | Exception | None:
         """What becomes of an item; its own deadline ends the wait."""
-        left = item.request.deadline - item.arrived
+        self._deadlines.set(item, item.request.deadline - item.arrived)
         try:
-            if left == math.inf:
-                return await item.waiter.outcome
-            async with asyncio.timeout(left):
-                return await item.waiter.outcome
-        except TimeoutError as error:
-            self._leave(item)
-            raise expired(item) from error
+            return await item.waiter.outcome
         except asyncio.CancelledError:
             self._leave(item)
             raise
+        finally:
+            self._deadlines.stop(item)
+
+    def _expire(self, item: Item[Waiter]) -> None:
+        self._leave(item)
+        end(item, expired(item))
 
     def _leave(self, item: Item[Waiter]) -> None:
         """Nobody waits for an item any more; a batch for which nobody waits is given up."""
@@ -272,7 +274,7 @@ class Batched:
         end(item, None)
 
     def _learn(self, batch: Batch) -> None:
-        spare_seconds = min([item.request.latest_deadline for item in batch.items]) - batch.sent
+        spare_seconds = min([item.request.deadline for item in batch.items]) - batch.sent
         seconds = self._clock() - batch.sent
         self._size_limit.answered(seconds, was_full=batch.was_full, spare_seconds=spare_seconds)
 

@@ -80,10 +80,13 @@ class Cached:
     async def _keep(self, request: InferRequest, response: InferResponse, seconds: float) -> InferResponse:
         """Keep an answer; one from a tier behind this one keeps the end and the cost that it has there."""
         now = self._wall_clock()
-        if not response.expires_at:
-            ttl_seconds = self._ttl_seconds[request.model] * (1 - TTL_JITTER_RATIO * self._rng())
-            response = replace(response, expires_at=now + ttl_seconds, computed_seconds=seconds)
-        if response.expires_at > now:
-            kept = replace(response, key=request.key, cache=self._tier)
-            await self._store.put(request.key, kept, response.expires_at - now)
-        return replace(response, cache="miss") if response.cache == "off" else response
+        expires_at = response.expires_at
+        if expires_at:
+            seconds = response.computed_seconds
+        else:
+            expires_at = now + self._ttl_seconds[request.model] * (1 - TTL_JITTER_RATIO * self._rng())
+        if expires_at > now:
+            kept = response.cached(self._tier, request.key, expires_at, seconds)
+            await self._store.put(request.key, kept, expires_at - now)
+        cache = "miss" if response.cache == "off" else response.cache
+        return response.cached(cache, response.key, expires_at, seconds)

@@ -12,9 +12,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from contextvars import copy_context
+from dataclasses import dataclass, field
 
+from gateway.alarms import Alarms
 from gateway.balancing.latency_quantile import LatencyQuantile
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.chain import Infer
@@ -36,6 +37,7 @@ class _Pool:
     takes: Takes
     budget: RetryBudget
     latency: LatencyQuantile
+    delays: "Alarms[_Race]" = field(default_factory=lambda: Alarms(_Race.ring))
 
 
 class Hedged:
@@ -64,7 +66,7 @@ class Hedged:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._call_next = call_next
+        self.call_next = call_next
         self._pools = {key: _Pool(taken, new_budget(), latencies[key]) for key, taken in takes.items()}
         self._metrics = metrics
         self._clock = clock
@@ -80,29 +82,28 @@ class Hedged:
         """
         pool = self._pools.get(request.pool)
         if pool is None:
-            return await self._call_next(request)
+            return await self.call_next(request)
         started = self._clock()
-        delay = _whole_milliseconds(pool.latency.at(started))
+        delay = pool.latency.at(started)
         if delay == math.inf or started + delay >= request.deadline:
-            response = await self._call_next(request)
+            response = await self.call_next(request)
         else:
-            response = await self._hedged(pool, request, delay)
+            race = _Race(self, pool, request, delay)
+            try:
+                response = await race.run()
+            finally:
+                if race.result:
+                    self._metrics.hedges.labels(request.model, race.result).inc()
         now = self._clock()
         pool.latency.observe(now - started, now)
         pool.budget.deposit(now)
         return response
 
-    async def _hedged(self, pool: _Pool, request: InferRequest, delay: float) -> InferResponse:
-        if request.picked is None:
-            request = replace(request, picked=[])
-        race = _Race(self._call_next, request, partial(self._may_hedge, pool))
-        try:
-            return await race.run(delay)
-        finally:
-            if race.result:
-                self._metrics.hedges.labels(request.model, race.result).inc()
+    async def attempt(self, request: InferRequest) -> InferResponse:
+        """A second attempt."""
+        return await self.call_next(request)
 
-    def _may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
+    def may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
         """Whether this second attempt would be in time, taken by somebody, and paid."""
         now = self._clock()
         if now >= request.deadline or not pool.takes(request):
@@ -116,59 +117,88 @@ class Hedged:
 class _Race:
     """A first attempt in the task that asks, and perhaps a second one in a task of its own.
 
-    The first one needs no task: when the second has won, a timeout that ends now takes the first one out of
-    its wait, as any timeout does.
+    The first one needs no task: when the second has won, the first one is taken out of its wait as a timeout
+    does it, by a cancellation of the task that asks, which is then taken back.
 
     Args:
-        call_next: makes an attempt.
-        request: with a list for `picked`.
-        may_hedge: asked about the second attempt when the delay is over.
+        hedged: makes the attempts, and says whether there may be a second one when the delay is over.
+        pool: that is asked.
+        request: what is asked; has a list for `picked` while it runs.
+        delay: until the second attempt, in seconds.
 
     Attributes:
         result: of the hedge: `won` or `lost`; empty while there was none.
     """
 
-    __slots__ = ("_call_next", "_first", "_hedge", "_may_hedge", "_request", "_timer", "result")
-    _timer: asyncio.TimerHandle
+    __slots__ = (
+        "_cancelling",
+        "_cancels",
+        "_context",
+        "_delay",
+        "_hedge",
+        "_hedged",
+        "_lends_list",
+        "_pool",
+        "_request",
+        "_task",
+        "result",
+    )
 
-    def __init__(
-        self, call_next: Infer, request: InferRequest, may_hedge: Callable[[InferRequest], bool]
-    ) -> None:
-        self._call_next = call_next
+    def __init__(self, hedged: Hedged, pool: _Pool, request: InferRequest, delay: float) -> None:
+        self._lends_list = request.picked is None
+        if request.picked is None:
+            request.picked = []
+        self._hedged = hedged
+        self._pool = pool
         self._request = request
-        self._may_hedge = may_hedge
-        self._first: asyncio.Timeout | None = None
+        self._delay = delay
+        self._context = copy_context()
+        self._task = asyncio.current_task()  # while the first attempt is waited for
+        self._cancels = False
         self._hedge: asyncio.Task[InferResponse] | None = None
         self.result = ""
 
-    async def run(self, delay: float) -> InferResponse:
+    async def run(self) -> InferResponse:
         """The first good answer, or what both have come to."""
-        self._wait(delay)
+        task = self._task
+        assert task is not None  # noqa: S101 - whoever runs is in one
+        self._cancelling = task.cancelling()
+        self._pool.delays.set(self, self._delay)
         try:
-            return await self._attempt()
+            return await self._hedged.call_next(self._request)
+        except asyncio.CancelledError:
+            is_only_ours = self._cancels and task.cancelling() == self._cancelling + 1
+            if self._hedge is None or not is_only_ours:
+                raise
+            return self._taken(self._hedge)
         except EndpointFailure as failure:
+            self._task = None
             if self._hedge is None:
                 raise
             return await self._last_chance(self._hedge, failure)
         finally:
-            self._timer.cancel()
+            self._pool.delays.stop(self)
+            if self._lends_list:
+                self._request.picked = None  # else a retry would look like a hedge
+            if self._cancels:
+                task.uncancel()
             if self._hedge is not None:
                 self._hedge.cancel()  # of one that is done, nothing
-                self._hedge = None  # it holds its exception, that this frame, and that the tensors
+            # They hold their exceptions, those this frame, and that the tensors.
+            self._hedge = self._task = task = None
 
-    async def _attempt(self) -> InferResponse:
-        """The first attempt; the hedge's answer if that is there before."""
-        self._first = first = asyncio.timeout(None)
-        try:
-            async with first:
-                return await self._call_next(self._request)
-        except TimeoutError:
-            if self._hedge is None or not first.expired():
-                raise
-        finally:
-            self._first = None
-            del first  # it holds the task, and that the exception
-        return self._taken(self._hedge)
+    def ring(self) -> None:
+        """The delay is over."""
+        if not self._request.picked:
+            # Not sent yet: it waits for the batch that it will be in.
+            self._pool.delays.set(self, self._delay)
+            return
+        second = self._request.without(*self._request.picked)
+        if self._hedged.may_hedge(self._pool, second):
+            self.result = LOST  # unless it wins
+            loop = asyncio.get_running_loop()
+            self._hedge = loop.create_task(self._hedged.attempt(second), context=self._context)
+            self._hedge.add_done_callback(self._finished)
 
     async def _last_chance(
         self, hedge: asyncio.Task[InferResponse], failure: EndpointFailure
@@ -197,26 +227,8 @@ class _Race:
         self.result = WON
         return hedge.result()
 
-    def _wait(self, delay: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay, self._start, delay)
-
-    def _start(self, delay: float) -> None:
-        """The delay is over."""
-        if not self._request.picked:
-            self._wait(delay)  # not sent yet: it waits for the batch that it will be in
-            return
-        second = self._request.without(*self._request.picked)
-        if self._may_hedge(second):
-            self.result = LOST  # unless it wins
-            self._hedge = asyncio.ensure_future(self._call_next(second))
-            self._hedge.add_done_callback(self._finished)
-
     def _finished(self, hedge: asyncio.Task[InferResponse]) -> None:
         """A good answer ends the first attempt; a failure leaves it to its own end."""
-        if not hedge.cancelled() and hedge.exception() is None and self._first is not None:
-            self._first.reschedule(-math.inf)
-
-
-def _whole_milliseconds(seconds: float) -> float:
-    """Rounded up: uvloop's timers round to the nearest, and would hedge everything that is usual."""
-    return seconds if seconds == math.inf else math.ceil(seconds * 1000) / 1000
+        if self._task is not None and not hedge.cancelled() and hedge.exception() is None:
+            self._cancels = True
+            self._task.cancel()

@@ -77,4 +77,4 @@ class Resolved:
         key = b""
         if contract.cache.enabled:
             key = content_key(request, version, variant, self._digests[request.model, version, variant])
-        return replace(request, version=version, variant=variant, key=key)  # once: it costs 5 microseconds
+        return request.resolved(version, variant, key)

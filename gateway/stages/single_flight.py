@@ -1,29 +1,48 @@
 """SingleFlight: identical requests in flight cost one inference.
 
-Inside of the memory tier, so that a hit costs no task; outside of Redis, so that one look-up serves all who
-wait. The flight is a task of its own: a waiter that leaves (its deadline, its cancelled call) takes nothing
-from the others, and the flight ends with its last waiter.
+Inside of the memory tier, so that a hit costs nothing here; outside of Redis, so that one look-up serves all
+who wait. Whoever begins a flight asks in its own task, and who joins waits for what comes of it: most flights
+are joined by nobody, and a task for each would cost more than all else that is done here. Whoever leaves (its
+deadline, its cancelled call) takes nothing from the others. When it is the one that asks, the most patient of
+those who wait asks anew; each of the others would come to its own end before.
 """
 
 import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gateway.chain import Infer
 from gateway.contract import Contract
 from gateway.errors import DeadlineExceeded
-from gateway.inference import FlightDeadline, InferRequest, InferResponse
+from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 
 
-@dataclass(slots=True)
+class _Waiter:
+    """Who has joined a flight.
+
+    Attributes:
+        deadline: its own.
+        outcome: the answer, or a failure, or None when it is to ask itself.
+    """
+
+    __slots__ = ("deadline", "outcome")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.outcome: asyncio.Future[InferResponse | None] = asyncio.get_running_loop().create_future()
+
+
 class _Flight:
-    task: asyncio.Task[InferResponse]
-    joined: Callable[[], None] | None
-    deadline: FlightDeadline
-    waiters: int = 0
+    """A request that is under way, who has joined it, and what is called when one more does."""
+
+    __slots__ = ("joined", "waiters")
+
+    def __init__(self, joined: Callable[[], None] | None) -> None:
+        self.joined = joined
+        self.waiters: list[_Waiter] = []
 
 
 class SingleFlight:
@@ -57,7 +76,7 @@ class SingleFlight:
         """Answer one request.
 
         Raises:
-            DeadlineExceeded: this waiter's own deadline passed; the flight goes on for the others.
+            DeadlineExceeded: this request's own deadline passed; those who wait with it go on.
         """
         if not request.key:
             return await self._call_next(request)
@@ -65,54 +84,87 @@ class SingleFlight:
         if left <= 0:
             raise DeadlineExceeded(f"model '{request.model}': the deadline passed before it could be sent")
         flight = self._flights.get(request.key)
-        joined = flight is not None
         if flight is None:
-            flight = self._start(request)
+            self._started[request.model].inc()
+            flight = self._flights[request.key] = _Flight(None if self._trace is None else self._trace())
         else:
-            flight.deadline.latest = max(flight.deadline.latest, request.deadline)
+            self._joined[request.model].inc()
             if flight.joined is not None:
                 flight.joined()
-        (self._joined if joined else self._started)[request.model].inc()
-        flight.waiters += 1
+            response = await self._landed(flight, request, left)
+            if response is not None:
+                return replace(response, cache="shared")
         try:
-            async with asyncio.timeout(left) as timeout:
-                response = await asyncio.shield(flight.task)
+            response = await self._call_next(request)
+        except BaseException as error:
+            self._failed(flight, request, error)
+            raise
+        # Whoever comes from now on finds the answer in the memory tier: it is kept there before anything else
+        # runs.
+        self._end(request.key, response, flight.waiters)
+        return response
+
+    async def _landed(self, flight: _Flight, request: InferRequest, left: float) -> InferResponse | None:
+        """What comes of a flight that is under way; None when this request is to ask itself."""
+        waiter = _Waiter(request.deadline)
+        flight.waiters.append(waiter)
+        try:
+            async with asyncio.timeout(None if left == math.inf else left) as timeout:
+                return await waiter.outcome
         except TimeoutError as error:
+            self._leave(flight, request, waiter)
             if timeout.expired():
                 raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
             raise
+        except asyncio.CancelledError:
+            self._leave(flight, request, waiter)
+            raise
         finally:
-            flight.waiters -= 1
-            if not flight.waiters:
-                self._end(request.key, flight)
-            del flight  # a failed one holds its exception, which holds this frame, which holds the tensors
-        return replace(response, cache="shared") if joined else response
+            del waiter, timeout  # a failure in the one is held by it, and holds this frame; as does the other
 
-    def _start(self, request: InferRequest) -> _Flight:
-        # Every waiter leaves at its own deadline and the last one ends the flight: it needs none of its own,
-        # and so runs to the latest of its waiters. Queues order it by that one, as known when they look.
-        deadline = FlightDeadline(request.deadline)
-        flown = replace(request, deadline=math.inf, flight_deadline=deadline, id="")
-        task = asyncio.create_task(self._fly(flown))
-        joined = None if self._trace is None else self._trace()
-        flight = self._flights[request.key] = _Flight(task, joined, deadline)
-        task.add_done_callback(lambda task: self._landed(request.key, flight, task))
-        return flight
+    def _leave(self, flight: _Flight, request: InferRequest, waiter: _Waiter) -> None:
+        """One waits no more; whose turn it was to ask leaves that to the next."""
+        if waiter in flight.waiters:
+            flight.waiters.remove(waiter)
+            return
+        outcome = waiter.outcome
+        if not outcome.cancelled() and outcome.exception() is None and outcome.result() is None:
+            self._hand_over(request.key, flight)
 
-    async def _fly(self, request: InferRequest) -> InferResponse:
-        return await self._call_next(request)
+    def _failed(self, flight: _Flight, request: InferRequest, error: BaseException) -> None:
+        """The failure is everybody's, unless it was the end of the one that asked."""
+        if isinstance(error, Exception) and not isinstance(error, DeadlineExceeded):
+            self._end(request.key, error, flight.waiters)
+            return
+        late = [waiter for waiter in flight.waiters if waiter.deadline <= request.deadline]
+        if isinstance(error, DeadlineExceeded) and late:
+            flight.waiters = [waiter for waiter in flight.waiters if waiter not in late]
+            for waiter in late:
+                _tell(waiter, error)
+        self._hand_over(request.key, flight)
 
-    def _landed(self, key: bytes, flight: _Flight, task: asyncio.Task[InferResponse]) -> None:
-        """End a flight that failed. An answer may be joined until its last waiter has taken it.
+    def _hand_over(self, key: bytes, flight: _Flight) -> None:
+        """Let the most patient of those who wait ask; the flight ends when nobody does."""
+        waiting = [waiter for waiter in flight.waiters if not waiter.outcome.done()]
+        if not waiting:
+            self._end(key, None, [])
+            return
+        next_one = max(waiting, key=lambda waiter: waiter.deadline)
+        flight.waiters.remove(next_one)
+        next_one.outcome.set_result(None)
 
-        The memory tier has the answer only once a waiter has come back through it. Whoever comes before that
-        would find it neither there nor here, and cost another inference.
-        """
-        if task.cancelled() or task.exception() is not None or not flight.waiters:
-            self._end(key, flight)
+    def _end(self, key: bytes, outcome: InferResponse | Exception | None, waiters: list[_Waiter]) -> None:
+        """Let nobody join any more, and tell those who have."""
+        del self._flights[key]
+        for waiter in waiters:
+            _tell(waiter, outcome)
+        waiters.clear()  # of a failure each of them holds it, and that the frame that holds the flight
 
-    def _end(self, key: bytes, flight: _Flight) -> None:
-        """Let nobody join any more, and stop what nobody waits for."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        flight.task.cancel()  # of one that is done, nothing
+
+def _tell(waiter: _Waiter, outcome: InferResponse | Exception | None) -> None:
+    if waiter.outcome.done():
+        return
+    if isinstance(outcome, Exception):
+        waiter.outcome.set_exception(outcome)
+    else:
+        waiter.outcome.set_result(outcome)

@@ -81,7 +81,7 @@ class SimulatedEngine:
         turn = loop.create_future()
         self._waiting.append(turn)
         loop.call_soon(self._run)  # so that what comes at the same instant joins the same batch
-        left = request.latest_deadline - loop.time()
+        left = request.deadline - loop.time()
         try:
             async with asyncio.timeout(left):
                 await turn

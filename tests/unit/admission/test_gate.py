@@ -11,7 +11,6 @@ from gateway.admission.queue import Place
 
 @dataclass(eq=False)
 class Caller:
-    latest_deadline: float = 1e9
     has_left: bool = False
 
 
@@ -27,7 +26,7 @@ def a_gate(limit: int = 2, queue: int = 3, queue_bytes: int = 1000, *, seconds: 
 
 
 def a_place(gate: Gate[Caller], priority: int = 5, deadline: float = 1e9, size: int = 1) -> Place[Caller]:
-    return gate.queue.place(priority, deadline, size, Caller(deadline))
+    return gate.queue.place(priority, deadline, size, Caller())
 
 
 def wait(gate: Gate[Caller], priority: int = 5, deadline: float = 1e9, size: int = 1) -> Caller:
@@ -111,13 +110,6 @@ def test_who_cannot_be_answered_in_time_any_more_is_not_sent() -> None:
     gate.in_flight -= 1
     turns = gate.turns(now=0.95)
     assert (turns.late, turns.sent) == ([hopeless], [patient])
-
-
-def test_a_deadline_that_has_moved_counts_as_it_is_now() -> None:
-    gate = a_gate()
-    caller = wait(gate, deadline=1.0)
-    caller.latest_deadline = 5.0  # another one has joined its flight
-    assert free(gate, now=2.0) == [caller]
 
 
 def test_who_has_left_takes_no_turn() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Item
-from gateway.inference import FlightDeadline, Tensor
+from gateway.inference import Tensor
 from tests.fakes import a_request
 
 NOW = 1000.0
@@ -97,10 +97,10 @@ def test_a_caller_that_comes_later_is_not_served_for_the_time_it_was_away() -> N
 
 def test_what_has_expired_is_in_no_batch_and_takes_nobodys_place() -> None:
     late = item("late", deadline=NOW)
-    flight = item("flight", flight_deadline=FlightDeadline(NOW - 1))
-    queue = queued(late, flight, *map(item, "abcdefgh"))
+    later = item("later", deadline=NOW - 1)
+    queue = queued(late, later, *map(item, "abcdefgh"))
     taken = queue.take(queue.groups()[0], BOUNDS, NOW)
-    assert taken.expired == [late, flight]
+    assert taken.expired == [late, later]
     assert [each.waiter for each in taken.items] == list("abcdefgh")
 
 

@@ -19,7 +19,7 @@ from gateway.metrics import Metrics
 from gateway.protocols import http
 from gateway.protocols.edge import Edge
 from gateway.protocols.http import HttpCall, HttpEndpoint, Routes
-from gateway.protocols.http_reply import HttpReply, answer
+from gateway.protocols.http_reply import WHOLE_REPLY, HttpReply, answer, send_reply
 from gateway.protocols.problems import error_object
 from gateway.stages.measured import Measured
 from tests.fakes import FakeInfer, a_contract
@@ -412,3 +412,22 @@ async def test_a_route_takes_the_methods_that_are_listed() -> None:
     (route,) = routes.routes
     assert route.methods == {"POST", "PUT"}
     assert route.endpoint.__doc__ == "What it does."
+
+
+@pytest.mark.parametrize(("method", "is_whole"), [("POST", True), ("HEAD", False)])
+async def test_a_reply_goes_in_one_step_where_it_has_a_body(method: str, *, is_whole: bool) -> None:
+    whole: list[tuple[bytes, bytes]] = []
+    messages: list[Any] = []
+
+    def send_whole(head: bytes, body: bytes) -> bool:
+        whole.append((head, body))
+        return True
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    scope = {"method": method, WHOLE_REPLY: send_whole}
+    await send_reply(scope, send, HttpReply(b"{}", headers={"x-fact": "kept"}), "7")
+    head = b"content-type: application/json\r\ncontent-length: 2\r\nx-fact: kept\r\nx-request-id: 7\r\n"
+    assert whole == ([(head, b"{}")] if is_whole else [])
+    assert len(messages) == (0 if is_whole else 2)

@@ -14,7 +14,7 @@ from gateway.admission.gate import Gate, GateRules
 from gateway.admission.limit import LimitRules
 from gateway.chain import Infer
 from gateway.errors import DeadlineExceeded, EndpointFailed, Overloaded, Unavailable
-from gateway.inference import FlightDeadline, InferRequest, InferResponse, PoolKey, Tensor
+from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor
 from gateway.metrics import Metrics
 from gateway.stages.admission import Admission, show
 from tests.fakes import FakeClock, FakeInfer, a_request, settle
@@ -142,24 +142,12 @@ async def test_one_whose_deadline_has_passed_does_not_wait() -> None:
 async def test_one_that_cannot_be_answered_in_time_any_more_is_shed_when_its_turn_comes() -> None:
     rig = Rig()
     await rig.ask()
-    flight = FlightDeadline(rig.clock.now + 5.0)
-    late = await rig.ask(flight_deadline=flight)
+    late = await rig.ask(deadline=rig.clock.now + 5.0)
     rig.clock.now += 6.0
     await rig.answers()
     assert isinstance(late.exception(), Overloaded)
     assert len(rig.pool.requests) == 1
     assert rig.sample("shed_total", model="adder", reason="late") == 1
-
-
-async def test_a_flight_whose_deadline_moved_to_later_is_sent() -> None:
-    rig = Rig()
-    await rig.ask()
-    flight = FlightDeadline(rig.clock.now + 5.0)
-    await rig.ask(flight_deadline=flight)
-    flight.latest += 60.0
-    rig.clock.now += 6.0
-    await rig.answers()
-    assert len(rig.pool.requests) == 2
 
 
 async def test_who_leaves_the_queue_frees_its_place() -> None:

@@ -44,7 +44,7 @@ async def test_what_waited_to_be_sent_for_longer_than_the_delay_is_hedged_once_i
         await has_room.wait()
         return await rig.balancer(request)
 
-    rig.infer._call_next = queued
+    rig.infer.call_next = queued
     task = asyncio.create_task(rig.infer(asked()))
     await asyncio.sleep(0.01)
     assert rig.attempts() == {}
@@ -256,6 +256,13 @@ async def test_picked_names_every_endpoint_that_was_asked_in_a_list_that_the_cal
     assert picked == ["a", "b"]
 
 
+async def test_what_failed_here_does_not_look_like_a_hedge_when_it_is_tried_again() -> None:
+    rig = Rig(FakeInfer(EndpointFailed("a broke")), FakeInfer())
+    with pytest.raises(EndpointFailed):
+        await rig.infer(request := asked())
+    assert request.without("a").picked is None
+
+
 async def test_a_hedge_that_won_counts_as_slow_as_the_answer_came() -> None:
     def take_5_ms(_: InferRequest) -> tuple[Tensor, ...]:
         rig.clock.now += 0.005
@@ -273,7 +280,7 @@ async def test_a_timeout_that_is_not_the_races_own_passes() -> None:
         raise TimeoutError("its own")
 
     rig = Rig(FakeInfer(), FakeInfer())
-    rig.infer._call_next = broken
+    rig.infer.call_next = broken
     with pytest.raises(TimeoutError, match="its own"):
         await rig.infer(asked())
 

@@ -1,7 +1,6 @@
 """SingleFlight: identical requests in flight cost one inference, and nobody harms another."""
 
 import asyncio
-import math
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -55,20 +54,6 @@ async def test_twenty_identical_requests_in_flight_cost_one_inference() -> None:
     assert (rig.lookups("miss"), rig.lookups("hit")) == (1, 19)
 
 
-async def test_a_flight_says_the_latest_deadline_of_all_who_have_joined_and_never_an_earlier_one() -> None:
-    rig = Rig()
-    now = rig.clock.now
-    tasks = [await rig.ask(a_request(key=b"k", deadline=now + 5.0, priority=3))]
-    (flown,) = rig.backend.requests
-    assert (flown.deadline, flown.latest_deadline, flown.priority) == (math.inf, now + 5.0, 3)
-    tasks.append(await rig.ask(a_request(key=b"k", deadline=now + 9.0, priority=1)))
-    assert flown.latest_deadline == now + 9.0
-    tasks.append(await rig.ask(a_request(key=b"k", deadline=now + 7.0)))
-    assert (flown.latest_deadline, flown.priority) == (now + 9.0, 3)
-    rig.land()
-    await asyncio.gather(*tasks)
-
-
 async def test_who_joined_is_told_so_and_who_started_the_flight_is_not() -> None:
     rig = Rig()
     tasks = [await rig.ask() for _ in range(3)]
@@ -102,11 +87,13 @@ async def test_a_request_after_the_flight_has_landed_starts_another() -> None:
     assert len(rig.backend.requests) == 2
 
 
-async def test_the_flight_knows_neither_id_nor_deadline_of_who_started_it() -> None:
+async def test_who_begins_a_flight_asks_in_its_own_task_and_with_its_own_deadline() -> None:
     rig = Rig()
     rig.land()
-    await rig.infer(a_request(key=b"k", id="7", deadline=rig.clock.now + 60))
-    assert (rig.backend.requests[0].id, rig.backend.requests[0].deadline) == ("", math.inf)
+    work = rig.infer(request := a_request(key=b"k", deadline=rig.clock.now + 60))
+    with pytest.raises(StopIteration):  # a coroutine that waits for a task would yield here
+        work.send(None)
+    assert rig.backend.requests == [request]
 
 
 async def test_an_error_reaches_all_who_wait() -> None:
@@ -126,8 +113,9 @@ async def test_an_error_is_not_kept_for_later_requests() -> None:
     assert (await rig.infer(KEYED)).outputs == (SUM,)
 
 
-@pytest.mark.parametrize("leaver", [0, 1, 2])
-async def test_a_waiter_that_leaves_harms_no_other(leaver: int) -> None:
+@pytest.mark.parametrize(("leaver", "asked"), [(0, 2), (1, 1), (2, 1)])
+async def test_whoever_leaves_harms_no_other(leaver: int, asked: int) -> None:
+    """When it is the one that asks, another asks anew."""
     rig = Rig()
     tasks = [await rig.ask() for _ in range(3)]
     tasks[leaver].cancel()
@@ -136,52 +124,61 @@ async def test_a_waiter_that_leaves_harms_no_other(leaver: int) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(results.pop(leaver), asyncio.CancelledError)
     assert all(isinstance(result, InferResponse) for result in results)
-    assert len(rig.backend.requests) == 1
+    assert len(rig.backend.requests) == asked
+    assert rig.infer._flights == {}
 
 
-@pytest.mark.parametrize("position", [0, 1])
-async def test_a_waiter_whose_deadline_passes_harms_no_other(position: int) -> None:
+async def test_a_waiter_whose_deadline_passes_harms_no_other() -> None:
     rig = Rig()
-    deadlines = [math.inf, math.inf]
-    deadlines[position] = rig.clock.now + SOON
-    tasks = [await rig.ask(a_request(key=b"k", deadline=deadline)) for deadline in deadlines]
+    first = await rig.ask()
+    second = await rig.ask(a_request(key=b"k", deadline=rig.clock.now + SOON))
     with pytest.raises(DeadlineExceeded, match="model 'adder': no answer before the deadline"):
-        await tasks.pop(position)
+        await second
     rig.land()
-    assert (await tasks[0]).outputs == (SUM,)
+    assert (await first).outputs == (SUM,)
     assert len(rig.backend.requests) == 1
 
 
-async def test_a_later_deadline_keeps_alive_the_flight_that_an_earlier_one_started() -> None:
-    rig = Rig()
-    first = await rig.ask(a_request(key=b"k", deadline=rig.clock.now + SOON))
-    second = await rig.ask(a_request(key=b"k", deadline=rig.clock.now + 60))
-    with pytest.raises(DeadlineExceeded):
-        await first
-    third = await rig.ask()
-    assert rig.backend.cancelled == 0
+async def test_when_the_deadline_of_the_one_that_asks_passes_the_most_patient_asks_anew() -> None:
+    rig = Rig(FakeInfer(DeadlineExceeded("it is late"), lambda _: (SUM,)))
+    now = rig.clock.now
+    deadlines = [now + 5, now + 9, now + 60, now + 5]
+    tasks = [await rig.ask(a_request(key=b"k", deadline=deadline)) for deadline in deadlines]
     rig.land()
-    assert [(await task).cache for task in (second, third)] == ["shared", "shared"]
-    assert len(rig.backend.requests) == 1
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(results[place]) for place in (0, 3)] == ["it is late"] * 2
+    assert [result.cache for result in results if isinstance(result, InferResponse)] == ["shared", "off"]
+    assert [request.deadline for request in rig.backend.requests] == [now + 5, now + 60]
+    assert rig.infer._flights == {}
 
 
-async def test_the_last_waiter_to_leave_ends_the_flight() -> None:
+@pytest.mark.parametrize("leaves", ["at once", "later"])
+async def test_who_was_to_ask_anew_and_leaves_too_hands_that_on(leaves: str) -> None:
     rig = Rig()
-    tasks = [await rig.ask() for _ in range(2)]
+    tasks = [await rig.ask(a_request(key=b"k", deadline=rig.clock.now + left)) for left in (60, 70, 65)]
     tasks[0].cancel()
-    await settle()
-    assert rig.backend.cancelled == 0
+    await asyncio.sleep(0)  # now the second one is to ask, and has not yet run
+    assert len(rig.backend.requests) == 1
+    if leaves == "later":
+        await settle()
+        assert len(rig.backend.requests) == 2
     tasks[1].cancel()
     await settle()
-    assert rig.backend.cancelled == 1
+    joined = await rig.ask()
+    rig.land()
+    assert [(await task).cache for task in (tasks[2], joined)] == ["off", "shared"]
+    assert len(rig.backend.requests) == (3 if leaves == "later" else 2)
+    assert rig.infer._flights == {}
 
 
-async def test_the_last_deadline_to_pass_ends_the_flight() -> None:
+async def test_when_all_have_left_nobody_is_asked_any_more() -> None:
     rig = Rig()
-    with pytest.raises(DeadlineExceeded):
-        await rig.infer(a_request(key=b"k", deadline=rig.clock.now + SOON))
-    await settle()
-    assert rig.backend.cancelled == 1
+    tasks = [await rig.ask() for _ in range(2)]
+    for cancelled, task in enumerate(tasks, start=1):
+        task.cancel()
+        await settle()
+        assert rig.backend.cancelled == cancelled
+    assert rig.infer._flights == {}
 
 
 async def test_nobody_joins_a_flight_that_was_ended() -> None:
@@ -211,25 +208,6 @@ async def test_a_timeout_inside_of_the_flight_is_not_taken_for_the_waiters_deadl
         await rig.infer(KEYED)
 
 
-async def test_a_flight_that_fails_after_its_last_waiter_left_troubles_nobody() -> None:
-    """Neither "Task exception was never retrieved" nor anything else: warnings are errors here."""
-
-    class Stubborn(FakeInfer):
-        async def __call__(self, request: InferRequest, /) -> InferResponse:
-            try:
-                return await super().__call__(request)
-            except asyncio.CancelledError:
-                raise Unavailable("broke while it was being cancelled") from None
-
-    rig = Rig(Stubborn())
-    task = await rig.ask()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await settle()
-    assert rig.backend.cancelled == 1
-
-
 async def test_nothing_is_held_once_all_flights_have_landed() -> None:
     rig = Rig()
     tasks = [await rig.ask(a_request(key=bytes([number]))) for number in range(5)]
@@ -240,16 +218,23 @@ async def test_nothing_is_held_once_all_flights_have_landed() -> None:
     assert rig.infer._flights == {}
 
 
-async def test_a_flight_that_has_landed_is_joined_until_a_waiter_has_its_answer() -> None:
+async def test_who_asked_gives_the_answer_to_the_memory_tier_before_anybody_can_miss_the_flight() -> None:
     """Else whoever comes in between finds the answer neither here nor yet in memory, and pays again."""
     rig = Rig()
-    task = await rig.ask()
-    joinable: list[bool] = []
-    rig.infer._flights[b"k"].task.add_done_callback(lambda _: joinable.append(b"k" in rig.infer._flights))
-    rig.land()
+    turns: list[bool] = []
+
+    async def kept_at_once() -> None:
+        await rig.infer(KEYED)
+        turns.append(b"k" in rig.infer._flights)
+
+    task = asyncio.create_task(kept_at_once())
+    await settle()
+    asyncio.get_running_loop().call_soon(rig.land)
+    while not turns:
+        assert b"k" in rig.infer._flights
+        await asyncio.sleep(0)
+    assert turns == [False]
     await task
-    assert joinable == [True]
-    assert rig.infer._flights == {}
 
 
 async def test_whoever_comes_after_a_flight_failed_starts_a_new_one() -> None:
