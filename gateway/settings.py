@@ -51,6 +51,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Address = Annotated[str, AfterValidator(_is_address)]
+EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
 AdminWrites = Literal["loopback", "any", "off"]
 """From where the admin port takes changes."""
 EndpointNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_each_once)]
@@ -86,13 +87,10 @@ class ServerSettings(Section):
     @model_validator(mode="after")
     def _each_port_once(self) -> Self:
         # Else each is bound, since none listens yet, and the one that is last to listen fails.
-        places = [
-            (self.host, self.http_port),
-            (self.host, self.grpc_port),
-            (self.admin_host, self.admin_port),
-        ]
-        fixed = [place for place in places if place[1]]
-        if len({*fixed}) < len(fixed):
+        ports = [port for port in (self.http_port, self.grpc_port) if port]
+        if self.admin_port and (self.admin_host == self.host or EVERYWHERE & {self.admin_host, self.host}):
+            ports.append(self.admin_port)
+        if len({*ports}) < len(ports):
             raise ValueError("http_port, grpc_port and admin_port must differ")
         return self
 

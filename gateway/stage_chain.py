@@ -90,7 +90,11 @@ class Learned:
             if gate is None or gate.rules != rules:
                 gate = Gate(rules)
             elif key != origin:
-                gate = Gate(rules, copy(gate.limit))
+                known, gate = gate.limit, Gate(rules)
+                if (
+                    known.requests > gate.limit.requests
+                ):  # a low one may be what the version before was sick of
+                    gate.limit = copy(known)
             gates[key] = gate
             if latency is None:
                 latency = LatencyQuantile(QUANTILE)

@@ -67,7 +67,6 @@ class Gate(Generic[W]):
 
     Args:
         rules: its bounds.
-        limit: what it begins with; a new one by default.
 
     Attributes:
         rules: its bounds.
@@ -76,9 +75,9 @@ class Gate(Generic[W]):
         queue: who waits.
     """
 
-    def __init__(self, rules: GateRules, limit: AdaptiveLimit | None = None) -> None:
+    def __init__(self, rules: GateRules) -> None:
         self.in_flight = 0
-        self.limit = limit or AdaptiveLimit(rules.limit)
+        self.limit = AdaptiveLimit(rules.limit)
         self.queue: WaitingQueue[W] = WaitingQueue()
         self.rules = rules
 

@@ -132,6 +132,6 @@ class HealthCheck:
         if endpoint.is_ready is not is_ready:
             event = "endpoint_became_ready" if is_ready else "endpoint_lost"
             _log.info(event, endpoint=endpoint.name, model=pool.model, version=pool.version)
-        if endpoint.is_ready and not is_ready:
-            endpoint.latency.forget()  # what will answer then is not what answered before
+            if not is_ready or self._warm_up is None:  # else the warm-up has told how fast it is
+                endpoint.latency.forget()
         endpoint.is_ready = is_ready

@@ -61,8 +61,8 @@ class WarmUp:
         error = await self._ask(pool, endpoint, WARM_UP_REQUESTS, self._timeout_seconds, took)
         if error is None:
             endpoint.outlier.succeeded()
+            endpoint.latency.forget()  # what answers from now on is not what answered before
             if took:
-                endpoint.latency.forget()
                 endpoint.latency.observe(statistics.median(took[-WARM_REQUESTS:]), time.monotonic())
         return error is None
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 
-from gateway.batching.fair_queue import Item
+from gateway.batching.fair_queue import FairQueue, Item
 from gateway.errors import DeadlineExceeded
 from gateway.inference import InferResponse
 
@@ -16,9 +16,10 @@ class Waiter:
         outcome: an answer, a failure, or None to be sent alone.
         context: of its task.
         batch: which it was sent in.
+        has_left: whether it waits no more.
     """
 
-    __slots__ = ("batch", "context", "outcome")
+    __slots__ = ("batch", "context", "has_left", "outcome")
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[InferResponse | Exception | None] = (
@@ -26,6 +27,7 @@ class Waiter:
         )
         self.context: Context = copy_context()
         self.batch: Batch | None = None
+        self.has_left = False
 
 
 class Batch:
@@ -46,6 +48,22 @@ def end(item: Item[Waiter], outcome: InferResponse | Exception | None) -> None:
     """Tell it, unless nobody waits any more."""
     if not item.waiter.outcome.done():
         item.waiter.outcome.set_result(outcome)
+
+
+def leave(item: Item[Waiter], queue: FairQueue[Waiter]) -> None:
+    """Nobody waits for it any more; a batch for which nobody waits is given up.
+
+    Once: whose deadline has passed may be cancelled before it hears of it.
+    """
+    waiter = item.waiter
+    if waiter.has_left:
+        return
+    waiter.has_left = True
+    queue.remove(item)
+    if waiter.batch is not None:
+        waiter.batch.waiting -= 1
+        if not waiter.batch.waiting and waiter.batch.task is not None:
+            waiter.batch.task.cancel()
 
 
 def expired(item: Item[Waiter]) -> DeadlineExceeded:

@@ -11,9 +11,11 @@ class Store(Protocol):
     Attributes:
         voids: how often answers were voided. Who asks an engine while it grows has an answer that may be from
             before, and does not keep it.
+        answers_at_once: whether `get` never waits for anything.
     """
 
     voids: int
+    answers_at_once: bool
 
     async def get(self, model: str, key: bytes, /) -> InferResponse | None:
         """The answer of a model under `key`, or None."""

@@ -47,6 +47,7 @@ class MemoryStore:
 
     Attributes:
         size_bytes: what it holds.
+        answers_at_once: nothing is waited for.
         voids: how often answers were voided.
     """
 
@@ -58,6 +59,7 @@ class MemoryStore:
         self._small_bytes = 0
         self._let_go: OrderedDict[bytes, None] = OrderedDict()
         self.size_bytes = 0
+        self.answers_at_once = True
         self.voids = 0
 
     async def get(self, _model: str, key: bytes, /) -> InferResponse | None:

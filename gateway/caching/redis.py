@@ -50,6 +50,7 @@ class RedisStore:
         clock: seconds, monotonic.
 
     Attributes:
+        answers_at_once: not so, Redis is waited for.
         voids: how often answers were voided.
     """
 
@@ -68,6 +69,7 @@ class RedisStore:
         self._writing_bytes = 0
         self._look_ups_skipped = metrics.redis_skipped.labels("look_up")
         self._writes_skipped = metrics.redis_skipped.labels("write")
+        self.answers_at_once = False
         self.voids = 0
 
     async def get(self, model: str, key: bytes, /) -> InferResponse | None:

@@ -24,7 +24,7 @@ from gateway.balancing.retry_budget import RetryBudget
 from gateway.batching.fair_queue import Bounds, Closed, FairQueue, Group, Item
 from gateway.batching.joining import Joining, split
 from gateway.batching.size_limit import SizeLimit
-from gateway.batching.waiting import Batch, Waiter, copied, end, expired
+from gateway.batching.waiting import Batch, Waiter, copied, end, expired, leave
 from gateway.chain import Infer
 from gateway.errors import AttemptTimedOut, InvalidRequest, ModelFailed
 from gateway.inference import InferRequest, InferResponse
@@ -148,23 +148,14 @@ class Batched:
         try:
             return await item.waiter.outcome
         except asyncio.CancelledError:
-            self._leave(item)
+            leave(item, self._queue)
             raise
         finally:
             self._deadlines.stop(item)
 
     def _expire(self, item: Item[Waiter]) -> None:
-        self._leave(item)
+        leave(item, self._queue)
         end(item, expired(item))
-
-    def _leave(self, item: Item[Waiter]) -> None:
-        """Nobody waits for an item any more; a batch for which nobody waits is given up."""
-        self._queue.remove(item)
-        batch = item.waiter.batch
-        if batch is not None:
-            batch.waiting -= 1
-            if not batch.waiting and batch.task is not None:
-                batch.task.cancel()
 
     def _may_send(self, excluded: frozenset[str], rows: int) -> bool:
         """Whether to send so many rows now.

@@ -5,6 +5,8 @@ that twenty identical requests cost one look-up. Inside of Resolved, which sets 
 that costs backend capacity.
 """
 
+import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from dataclasses import replace
 from gateway.caching import Store
 from gateway.chain import Infer
 from gateway.contract import Contract
+from gateway.errors import DeadlineExceeded
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 
@@ -59,10 +62,14 @@ class Cached:
         self._saved = {name: metrics.cache_saved.labels(name, tier) for name in contracts}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
-        """Answer one request."""
+        """Answer one request.
+
+        Raises:
+            DeadlineExceeded: its deadline passed while the tier was asked.
+        """
         if not request.key:
             return await self._call_next(request)
-        known = await self._store.get(request.model, request.key)
+        known = await self._known(request)
         if known is not None:
             self._hits[request.model].inc()
             self._saved[request.model].inc(known.computed_seconds)
@@ -76,6 +83,17 @@ class Cached:
         if is_its_own and voids == self._store.voids:
             return await self._keep(request, response, self._clock() - asked)
         return replace(response, cache="miss") if response.cache == "off" else response
+
+    async def _known(self, request: InferRequest) -> InferResponse | None:
+        """What the tier has, unless the request's deadline passes before it says so."""
+        if self._store.answers_at_once:
+            return await self._store.get(request.model, request.key)
+        left = request.deadline - self._clock()
+        try:
+            async with asyncio.timeout(None if left == math.inf else left):
+                return await self._store.get(request.model, request.key)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"model '{request.model}': no answer before the deadline") from error
 
     async def _keep(self, request: InferRequest, response: InferResponse, seconds: float) -> InferResponse:
         """Keep an answer; one from a tier behind this one keeps the end and the cost that it has there."""

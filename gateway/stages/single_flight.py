@@ -4,7 +4,8 @@ Inside of the memory tier, so that a hit costs nothing here; outside of Redis, s
 who wait. Whoever begins a flight asks in its own task, and who joins waits for what comes of it: most flights
 are joined by nobody, and a task for each would cost more than all else that is done here. Whoever leaves (its
 deadline, its cancelled call) takes nothing from the others. When it is the one that asks, the most patient of
-those who wait asks anew; each of the others would come to its own end before.
+those who wait asks anew; each of the others would come to its own end before. And nobody joins one that is
+less patient: what ends that one's wait would cost others an answer that they would have got alone.
 """
 
 import asyncio
@@ -15,9 +16,13 @@ from dataclasses import replace
 
 from gateway.chain import Infer
 from gateway.contract import Contract
-from gateway.errors import DeadlineExceeded
+from gateway.errors import DeadlineExceeded, Overloaded
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
+
+PATIENCE_RATIO = 1.1
+"""Who has at most so much of the time of the one that asks is as patient: the same limit, read a moment later
+or earlier on its way here."""
 
 
 class _Waiter:
@@ -36,11 +41,18 @@ class _Waiter:
 
 
 class _Flight:
-    """A request that is under way, who has joined it, and what is called when one more does."""
+    """A request that is under way.
 
-    __slots__ = ("joined", "waiters")
+    Attributes:
+        patience_seconds: until its deadline, when it was sent.
+        joined: called when one more joins.
+        waiters: who has.
+    """
 
-    def __init__(self, joined: Callable[[], None] | None) -> None:
+    __slots__ = ("joined", "patience_seconds", "waiters")
+
+    def __init__(self, patience_seconds: float, joined: Callable[[], None] | None) -> None:
+        self.patience_seconds = patience_seconds
         self.joined = joined
         self.waiters: list[_Waiter] = []
 
@@ -84,9 +96,10 @@ class SingleFlight:
         if left <= 0:
             raise DeadlineExceeded(f"model '{request.model}': the deadline passed before it could be sent")
         flight = self._flights.get(request.key)
-        if flight is None:
+        if flight is None or left > PATIENCE_RATIO * flight.patience_seconds:
             self._started[request.model].inc()
-            flight = self._flights[request.key] = _Flight(None if self._trace is None else self._trace())
+            joined = None if self._trace is None else self._trace()
+            flight = self._flights[request.key] = _Flight(left, joined)
         else:
             self._joined[request.model].inc()
             if flight.joined is not None:
@@ -94,6 +107,7 @@ class SingleFlight:
             response = await self._landed(flight, request, left)
             if response is not None:
                 return replace(response, cache="shared")
+            flight.patience_seconds = request.deadline - self._clock()
         try:
             response = await self._call_next(request)
         except BaseException as error:
@@ -101,7 +115,7 @@ class SingleFlight:
             raise
         # Whoever comes from now on finds the answer in the memory tier: it is kept there before anything else
         # runs.
-        self._end(request.key, response, flight.waiters)
+        self._end(request.key, flight, response)
         return response
 
     async def _landed(self, flight: _Flight, request: InferRequest, left: float) -> InferResponse | None:
@@ -132,9 +146,12 @@ class SingleFlight:
             self._hand_over(request.key, flight)
 
     def _failed(self, flight: _Flight, request: InferRequest, error: BaseException) -> None:
-        """The failure is everybody's, unless it was the end of the one that asked."""
-        if isinstance(error, Exception) and not isinstance(error, DeadlineExceeded):
-            self._end(request.key, error, flight.waiters)
+        """The failure is everybody's, unless it was the end of the one that asked, or it was shed.
+
+        Who is shed has cost no engine anything, and was so for its own deadline and priority.
+        """
+        if isinstance(error, Exception) and not isinstance(error, DeadlineExceeded | Overloaded):
+            self._end(request.key, flight, error)
             return
         late = [waiter for waiter in flight.waiters if waiter.deadline <= request.deadline]
         if isinstance(error, DeadlineExceeded) and late:
@@ -147,18 +164,19 @@ class SingleFlight:
         """Let the most patient of those who wait ask; the flight ends when nobody does."""
         waiting = [waiter for waiter in flight.waiters if not waiter.outcome.done()]
         if not waiting:
-            self._end(key, None, [])
+            self._end(key, flight, None)
             return
         next_one = max(waiting, key=lambda waiter: waiter.deadline)
         flight.waiters.remove(next_one)
         next_one.outcome.set_result(None)
 
-    def _end(self, key: bytes, outcome: InferResponse | Exception | None, waiters: list[_Waiter]) -> None:
+    def _end(self, key: bytes, flight: _Flight, outcome: InferResponse | Exception | None) -> None:
         """Let nobody join any more, and tell those who have."""
-        del self._flights[key]
-        for waiter in waiters:
+        if self._flights.get(key) is flight:  # else one that is more patient has taken its place
+            del self._flights[key]
+        for waiter in flight.waiters:
             _tell(waiter, outcome)
-        waiters.clear()  # of a failure each of them holds it, and that the frame that holds the flight
+        flight.waiters.clear()  # of a failure each of them holds it, and that the frame that holds the flight
 
 
 def _tell(waiter: _Waiter, outcome: InferResponse | Exception | None) -> None:

@@ -152,17 +152,26 @@ async def test_a_new_version_begins_with_what_was_learned_of_the_one_before_and_
     before = rig.gateway.serving.learned
     for _ in range(100):
         before.latencies[one].observe(0.02, time.monotonic())
-    before.gates[one].limit.refused(time.monotonic())
+    before.gates[one].limit.answered(0.02, time.monotonic(), in_flight=8, was_alone=False)
     rig.versions("1", "2", default="2")
     assert await rig.reloads.reload() == "ok"
     after = rig.gateway.serving.learned
-    assert after.gates[two].limit.requests == after.gates[one].limit.requests == 7
+    assert after.gates[two].limit.requests == after.gates[one].limit.requests == 9
     assert after.latencies[two].at(time.monotonic()) < 0.03
     after.gates[two].limit.refused(time.monotonic() + 1)
     for _ in range(1000):
         after.latencies[two].observe(0.2, time.monotonic())
-    assert after.gates[one].limit.requests == 7
+    assert after.gates[one].limit.requests == 9
     assert after.latencies[one].at(time.monotonic()) < 0.03
+
+
+async def test_a_new_version_does_not_begin_with_a_limit_that_had_to_be_lowered(rig: Rig) -> None:
+    one, two = PoolKey("scale", "1", "fp32"), PoolKey("scale", "2", "fp32")
+    rig.gateway.serving.learned.gates[one].limit.refused(time.monotonic())
+    rig.versions("1", "2", default="2")
+    assert await rig.reloads.reload() == "ok"
+    gates = rig.gateway.serving.learned.gates
+    assert (gates[one].limit.requests, gates[two].limit.requests) == (7, 8)
 
 
 async def test_other_rules_of_balancing_make_nothing_warm_up_that_answers(rig: Rig) -> None:

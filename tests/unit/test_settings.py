@@ -126,6 +126,10 @@ ONE = "endpoints: {abc: {backend: triton, address: 'h:1'}}\n"
         ),
         ("server: {http_port: 70000}\n", "1: server.http_port: Input should be less than or equal"),
         ("server: {http_port: 8081}\n", "1: server: http_port, grpc_port and admin_port must differ"),
+        (
+            "server: {host: 0.0.0.0, http_port: 8082}\n",
+            "1: server: http_port, grpc_port and admin_port must differ",
+        ),
         ("server: {max_request_bytes: 0}\n", "1: server.max_request_bytes: Input should be greater"),
         ("retry: {max_attempts: 0}\n", "1: retry.max_attempts: Input should be greater than or"),
         ("retry: {budget_ratio: 1.5}\n", "1: retry.budget_ratio: Input should be less than or"),

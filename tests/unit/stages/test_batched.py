@@ -336,6 +336,27 @@ async def test_who_leaves_a_batch_takes_nothing_from_the_others_and_the_last_one
     assert (await rig.infer(row(7))).endpoint == "a"
 
 
+async def test_who_is_cancelled_in_the_moment_of_its_deadline_takes_nobody_with_it() -> None:
+    rig = Rig()
+    await rig.busy()
+    late = await rig.ask(row(1, deadline=time.monotonic() + 0.05))
+    other = await rig.ask(row(2))
+    (group,) = rig.infer._queue.groups()
+    rig.infer._send(group, time.monotonic())  # one batch of both
+    await settle()
+    asyncio.get_running_loop().call_later(0.05, late.cancel)  # as gRPC does at a caller's deadline
+    await asyncio.sleep(0.02)
+    time.sleep(0.06)  # noqa: ASYNC251 - both are due when the loop looks again
+    await asyncio.wait([late])
+    rig.open()
+    assert answer_of(await _done(other)) == 3
+
+
+async def _done(task: "asyncio.Task[InferResponse]") -> "asyncio.Task[InferResponse]":
+    await asyncio.wait([task], timeout=5)
+    return task
+
+
 async def test_a_batch_that_is_left_before_its_task_has_begun_counts_no_more() -> None:
     rig = Rig()
     first = await rig.busy()

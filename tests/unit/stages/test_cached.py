@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.errors import Unavailable
+from gateway.errors import DeadlineExceeded, Unavailable
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 from gateway.stages.cached import Cached
@@ -26,6 +26,7 @@ class Kept:
         self.answers: dict[bytes, InferResponse] = {}
         self.ttl_seconds: float | None = None
         self.voids = 0
+        self.answers_at_once = False
 
     async def get(self, _model: str, key: bytes, /) -> InferResponse | None:
         return self.answers.get(key)
@@ -33,6 +34,14 @@ class Kept:
     async def put(self, key: bytes, response: InferResponse, ttl_seconds: float, /) -> None:
         self.answers[key] = response
         self.ttl_seconds = ttl_seconds
+
+
+class Hanging(Kept):
+    """A Store that never says what it has."""
+
+    async def get(self, _model: str, _key: bytes, /) -> InferResponse | None:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
 
 
 class Rig:
@@ -206,3 +215,11 @@ async def test_every_hit_saves_what_its_answer_took_when_it_was_computed_in_ever
     await memory.infer(REQUEST)
     await memory.infer(REQUEST)
     assert (redis.saved_seconds, memory.saved_seconds) == pytest.approx((0.25, 0.75))
+
+
+async def test_a_tier_that_hangs_keeps_nobody_beyond_its_deadline() -> None:
+    rig = Rig(backend := FakeInfer(), clock=time.monotonic)
+    rig.infer._store = Hanging()
+    with pytest.raises(DeadlineExceeded, match="model 'adder': no answer before the deadline"):
+        await rig.infer(a_request(key=b"k", deadline=time.monotonic() + 0.05))
+    assert backend.requests == []

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.errors import DeadlineExceeded, Unavailable
+from gateway.errors import DeadlineExceeded, Overloaded, Unavailable
 from gateway.inference import InferRequest, InferResponse
 from gateway.metrics import Metrics
 from gateway.stages.single_flight import SingleFlight
@@ -142,20 +142,20 @@ async def test_a_waiter_whose_deadline_passes_harms_no_other() -> None:
 async def test_when_the_deadline_of_the_one_that_asks_passes_the_most_patient_asks_anew() -> None:
     rig = Rig(FakeInfer(DeadlineExceeded("it is late"), lambda _: (SUM,)))
     now = rig.clock.now
-    deadlines = [now + 5, now + 9, now + 60, now + 5]
+    deadlines = [now + 60, now + 61, now + 65, now + 60]
     tasks = [await rig.ask(a_request(key=b"k", deadline=deadline)) for deadline in deadlines]
     rig.land()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(results[place]) for place in (0, 3)] == ["it is late"] * 2
     assert [result.cache for result in results if isinstance(result, InferResponse)] == ["shared", "off"]
-    assert [request.deadline for request in rig.backend.requests] == [now + 5, now + 60]
+    assert [request.deadline for request in rig.backend.requests] == [now + 60, now + 65]
     assert rig.infer._flights == {}
 
 
 @pytest.mark.parametrize("leaves", ["at once", "later"])
 async def test_who_was_to_ask_anew_and_leaves_too_hands_that_on(leaves: str) -> None:
     rig = Rig()
-    tasks = [await rig.ask(a_request(key=b"k", deadline=rig.clock.now + left)) for left in (60, 70, 65)]
+    tasks = [await rig.ask(a_request(key=b"k", deadline=rig.clock.now + left)) for left in (60, 62, 61)]
     tasks[0].cancel()
     await asyncio.sleep(0)  # now the second one is to ask, and has not yet run
     assert len(rig.backend.requests) == 1
@@ -164,7 +164,7 @@ async def test_who_was_to_ask_anew_and_leaves_too_hands_that_on(leaves: str) -> 
         assert len(rig.backend.requests) == 2
     tasks[1].cancel()
     await settle()
-    joined = await rig.ask()
+    joined = await rig.ask(a_request(key=b"k", deadline=rig.clock.now + 60))
     rig.land()
     assert [(await task).cache for task in (tasks[2], joined)] == ["off", "shared"]
     assert len(rig.backend.requests) == (3 if leaves == "later" else 2)
@@ -235,6 +235,30 @@ async def test_who_asked_gives_the_answer_to_the_memory_tier_before_anybody_can_
         await asyncio.sleep(0)
     assert turns == [False]
     await task
+
+
+async def test_nobody_joins_one_that_is_less_patient() -> None:
+    """A limit of 0.2 s must not cost one of 0.45 s the answer of an engine that takes 0.3."""
+    rig = Rig()
+    now = rig.clock.now
+    tasks = [await rig.ask(a_request(key=b"k", deadline=now + left)) for left in (10, 30, 31, 9)]
+    assert [request.deadline for request in rig.backend.requests] == [now + 10, now + 30]
+    tasks[0].cancel()
+    await settle()
+    rig.land()
+    results = await asyncio.gather(*tasks[1:])
+    assert [result.cache for result in results] == ["off", "shared", "shared"]
+    assert len(rig.backend.requests) == 2
+    assert rig.infer._flights == {}
+
+
+async def test_who_is_shed_for_its_own_patience_or_priority_takes_nobody_with_it() -> None:
+    rig = Rig(FakeInfer(Overloaded("late"), lambda _: (SUM,)))
+    tasks = [await rig.ask(a_request(key=b"k", deadline=rig.clock.now + left)) for left in (60, 61, 62)]
+    rig.land()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[0], Overloaded)
+    assert [result.cache for result in results if isinstance(result, InferResponse)] == ["shared", "off"]
 
 
 async def test_whoever_comes_after_a_flight_failed_starts_a_new_one() -> None:
