@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write; exit code 1 when a request failed or the target was missed."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.switching", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="changes of each kind; default: %(default)s")
-    parser.add_argument("--share", type=float, default=0.35, help="of the capacity; default: %(default)s")
+    parser.add_argument("--share", type=float, default=0.2, help="of the capacity; default: %(default)s")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, in place of a share")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args(arguments)
