@@ -91,9 +91,8 @@ class Learned:
                 gate = Gate(rules)
             elif key != origin:
                 known, gate = gate.limit, Gate(rules)
-                if (
-                    known.requests > gate.limit.requests
-                ):  # a low one may be what the version before was sick of
+                # A lower one than that may be what the version before was sick of.
+                if known.requests > gate.limit.requests:
                     gate.limit = copy(known)
             gates[key] = gate
             if latency is None:
