@@ -143,14 +143,22 @@ has = @[ -n "$(MODEL)" ] && [ -f "models/$(MODEL)/$(1)" ] || { \
 
 # --- check
 
+# $(call tests,ARGS): what failed of it is tried once more, in a process of its own, and named: docs/decisions/0013-second-attempt.md
+SECOND_ATTEMPTS := 3
+LAST_FAILED := .pytest_cache/v/cache/lastfailed
+tests = $(DEV)/python -m pytest --no-skips --cache-clear $(1) || { \
+	[ $$? -eq 1 ] && [ $$(grep -c '": true' $(LAST_FAILED)) -le $(SECOND_ATTEMPTS) ] && failed=$$(grep '": true' $(LAST_FAILED)) && \
+	echo "==> pytest: what failed, once more" && $(DEV)/python -m pytest --no-skips --last-failed $(1) && \
+	printf '==> PASSED ONLY AT THE SECOND ATTEMPT:\n%s\n' "$$failed"; }
+
 # In a run of its own: the servers of the other tests have ended by then, and the stack wants the whole machine.
-TEST_DOCKER := $(DEV)/python -m pytest --no-skips tests/docker
+TEST_DOCKER := $(call tests,tests/docker)
 ROOT := $(filter 0,$(shell id -u))
 
 .PHONY: test test-docker lint format
 test: packages $(if $(ROOT),packages-docker) lint environments models ## All that CI runs: lint, every environment, the models, every test
 	@echo "==> pytest"
-	@$(DEV)/python -m pytest --no-skips --ignore=tests/docker
+	@$(call tests,--ignore=tests/docker)
 	@$(if $(ROOT),$(TEST_DOCKER),echo "==> SKIPPED: tests/docker: a Docker engine can be started by root only" >&2)
 
 test-docker: packages packages-docker environments models ## Only the containers: build the images and test the stack, with a Docker engine, as root

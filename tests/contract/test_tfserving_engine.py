@@ -121,20 +121,20 @@ async def test_the_backend_gets_numbers_and_strings_of_the_version_asked_for(bac
     assert scaled.numpy().tolist() == [[2.0, 4.0], [6.0, 8.0]]
     assert list(split_bytes(shout)) == [b"ONE", b""]
     assert row.numpy().tolist() == [[1.0], [3.0]]
-    request = InferRequest("both", REQUEST.inputs, 0.0, version="2", variant="fp32", outputs=("scaled",))
+    request = InferRequest("both", REQUEST.inputs, math.inf, version="2", variant="fp32", outputs=("scaled",))
     (scaled,) = (await backend(request)).outputs
     assert scaled.numpy().tolist() == [[3.0, 6.0], [9.0, 12.0]]
 
 
 async def test_a_version_that_is_not_there_is_an_endpoint_that_failed(backend: TFServing) -> None:
     with pytest.raises(EndpointFailed, match=r"Servable not found for request: Specific\(both, 3\)"):
-        await backend(InferRequest("both", REQUEST.inputs, 0.0, version="3", variant="fp32"))
+        await backend(InferRequest("both", REQUEST.inputs, math.inf, version="3", variant="fp32"))
 
 
 async def test_what_the_graph_itself_refuses_is_the_inputs_fault(backend: TFServing) -> None:
     inputs = (VALUES, TEXT, index(0, 99))
     with pytest.raises(RejectedByBackend, match="99 is not in"):
-        await backend(InferRequest("both", inputs, 0.0, version="1", variant="fp32"))
+        await backend(InferRequest("both", inputs, math.inf, version="1", variant="fp32"))
 
 
 async def test_readiness_is_that_of_the_version(backend: TFServing) -> None:
@@ -160,7 +160,9 @@ async def test_the_exported_digit_model_fits_its_contract_and_knows_its_example(
         backend = TFServing(
             started.addresses["grpc"], contracts={contract.name: contract}, max_request_bytes=1024 * 1024
         )
-        request = InferRequest(contract.name, inputs, 0.0, version=contract.default_version, variant="fp32")
+        request = InferRequest(
+            contract.name, inputs, math.inf, version=contract.default_version, variant="fp32"
+        )
         (probabilities,) = (await backend(request)).outputs
         await backend.aclose()
     assert probabilities.numpy().sum() == pytest.approx(1.0, abs=1e-5)
