@@ -150,7 +150,8 @@ class Call:
         if self._received > self._expected:
             self.fail(StatusCode.INTERNAL, "the server sent more than one message")
             return False
-        self._pieces.append(piece)
+        if piece:
+            self._pieces.append(piece)
         return True
 
     def finish(self, headers: Headers) -> None:
