@@ -86,15 +86,18 @@ class GrpcChannel:
     async def aclose(self) -> None:
         """Close the connection; calls under way fail, and so does any other from now on."""
         self._failure, self._retry_at = "the channel is closed", math.inf
+        ended: list[asyncio.Future[None]] = [connection.lost for connection in self._connections]
         if self._connecting is not None:
             self._connecting.cancel()
+            ended.append(self._connecting)
             self._connecting = None
         self._fail_waiting(StatusCode.CANCELLED, self._failure)
-        lost = [connection.lost for connection in self._connections]
         for connection in [*self._connections]:
             connection.close()
-        if lost:
-            await asyncio.wait(lost, timeout=CLOSE_SECONDS)
+        if ended:
+            await asyncio.wait(ended, timeout=CLOSE_SECONDS)
+        for connection in [*self._connections]:
+            connection.abort()
 
     def forget(self, call: Call) -> None:
         """Nobody waits for a call any more that waits for a connection."""
@@ -243,6 +246,7 @@ def time_left(deadline: float) -> float | None:
 
 def _timeout(seconds: float) -> str:
     """As gRPC writes it: at most eight digits and a unit."""
+    seconds = max(0.0, seconds)
     for unit, many in (("u", 1e6), ("m", 1e3)):
         if (amount := math.ceil(seconds * many)) < _MAX_TIMEOUT_DIGITS:
             return f"{amount}{unit}"

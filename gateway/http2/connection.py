@@ -94,10 +94,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def close(self) -> None:
-        """End every call, and close."""
+        """End every call, and close once the server has read what was sent."""
         for call in self._take_all():
             call.fail(StatusCode.CANCELLED, "the channel was closed")
         self.drain()
+
+    def abort(self) -> None:
+        """Wait for the server no longer."""
+        self._transport.abort()
 
     # --- what the transport says
 
@@ -125,6 +129,10 @@ class Connection(asyncio.Protocol):
         self._fail(exc or ConnectionError("Socket closed"))
         self.lost.set_result(None)
 
+    def eof_received(self) -> None:
+        """No reply can come any more: do not wait until the server has read what is not sent yet."""
+        self._fail(ConnectionError("Socket closed"))
+
     def data_received(self, data: bytes) -> None:
         """Handle what has come whole, and keep the rest."""
         if self._buffer:
@@ -149,7 +157,7 @@ class Connection(asyncio.Protocol):
             ProtocolError, struct.error: they break the rules.
         """
         at, length = 0, len(data)
-        while length - at >= HEAD_BYTES:
+        while length - at >= HEAD_BYTES and not self._transport.is_closing():
             high, low, kind, flags, stream = frames.parse_head(data, at)
             size = high << 8 | low
             if kind != frames.SETTINGS and not self.is_ready.done():
@@ -176,7 +184,8 @@ class Connection(asyncio.Protocol):
             self._consumed = 0
         call = self._calls.get(stream)
         if call is None:
-            return  # it was given up a moment ago
+            _check_given_up(stream)
+            return
         if not call.receive(frames.unpadded(flags & frames.PADDED, payload)):
             self._end(call, frames.CANCEL)
         elif flags & frames.END_STREAM:
@@ -203,6 +212,7 @@ class Connection(asyncio.Protocol):
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
         call = self._calls.get(stream)
         if call is None:
+            _check_given_up(stream)
             return
         headers = self._headers.read(block)
         if flags & frames.END_STREAM:
@@ -214,6 +224,7 @@ class Connection(asyncio.Protocol):
         (code,) = struct.unpack(">I", payload)
         call = self._take(stream)
         if call is None:
+            _check_given_up(stream)
             return
         if code == frames.REFUSED_STREAM:
             self._repeat(call, "the server refused the call")
@@ -230,7 +241,7 @@ class Connection(asyncio.Protocol):
                     raise ProtocolError("a window is too large", frames.FLOW_CONTROL_ERROR)
                 self._sending.resize(value)
             elif name == frames.MAX_FRAME_SIZE:
-                self._sending.frame_bytes = max(value, frames.FRAME_BYTES)
+                self._sending.frame_bytes = min(max(value, frames.FRAME_BYTES), frames.MAX_FRAME_BYTES)
             elif name == frames.MAX_CONCURRENT_STREAMS:
                 self._max_streams = value
         self._transport.write(frame(frames.SETTINGS, frames.ACK, 0, b""))
@@ -242,11 +253,13 @@ class Connection(asyncio.Protocol):
         raise ProtocolError("the server pushes, which it was told not to")
 
     def _on_ping(self, flags: int, _: int, payload: bytes) -> None:
+        if len(payload) != frames.PING_BYTES:
+            raise ProtocolError("a ping of another size", frames.FRAME_SIZE_ERROR)
         if not flags & frames.ACK:
             self._transport.write(frame(frames.PING, frames.ACK, 0, payload))
 
-    def _on_goaway(self, _: int, __: int, payload: bytes) -> None:
-        (last,) = struct.unpack_from(">I", payload)
+    def _on_goaway(self, _flags: int, _stream: int, payload: bytes) -> None:
+        last, _ = struct.unpack_from(">II", payload)
         not_begun = [self._take(stream) for stream in [*self._calls] if stream > last & LAST_STREAM]
         self.drain()  # first, so that they begin elsewhere
         for call in filter(None, not_begun):
@@ -303,9 +316,20 @@ class Connection(asyncio.Protocol):
         """The connection is of no use any more."""
         if not self.is_ready.done():
             self.is_ready.set_exception(error)
+            self.is_ready.exception()  # who would have heard of it may have left
         calls, self._calls = self._calls, {}
         self._sending.blocked.clear()
         self.drain()
         for call in calls.values():
             call.fail(StatusCode.UNAVAILABLE, str(error))
         self._transport.abort()
+
+
+def _check_given_up(stream: int) -> None:
+    """A frame came for no call: of one that was given up a moment ago, unless it is of no stream.
+
+    Raises:
+        ProtocolError: it is of no stream.
+    """
+    if not stream:
+        raise ProtocolError("a frame of a stream has none")

@@ -19,6 +19,8 @@ REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = 0x7, 0x8, 0x9
 HEAD_BYTES = 9
 FRAME_BYTES = 16_384
 """The largest payload until the other side has allowed more; we never do."""
+MAX_FRAME_BYTES = 2**24 - 1
+PING_BYTES = 8
 WINDOW_BYTES = 65_535
 """What a side may send at first, over a connection and over a stream."""
 MAX_WINDOW_BYTES = 2**31 - 1

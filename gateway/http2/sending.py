@@ -1,6 +1,7 @@
 """What one connection sends: messages in frames, as fast as the server's windows allow (RFC 9113, 5.2)."""
 
 import asyncio
+import struct
 
 from gateway.http2 import frames
 from gateway.http2.call import PREFIX_BYTES, Call
@@ -54,8 +55,13 @@ class Sending:
                 self._go_on(call)
 
     def enlarge(self, stream: int, payload: bytes) -> None:
-        """There is room for so many bytes more, on a stream or, for 0, on the connection."""
-        more = int.from_bytes(payload, "big") & frames.MAX_WINDOW_BYTES
+        """There is room for so many bytes more, on a stream or, for 0, on the connection.
+
+        Raises:
+            struct.error: it is no number.
+        """
+        (more,) = struct.unpack(">I", payload)
+        more &= frames.MAX_WINDOW_BYTES
         if stream == 0:
             self._window += more
         elif stream in self.blocked:

@@ -217,7 +217,7 @@ class Server:
     def raw(self) -> Raw:
         return self.raws[-1]
 
-    def call(self, message: bytes = b"hello", timeout: float | None = 30.0) -> asyncio.Future[bytes]:
+    def call(self, message: bytes = b"hello", timeout: float | None = 10.0) -> asyncio.Future[bytes]:
         return self.channel.method(PATH)(message, timeout=timeout)
 
     def whole(self) -> list[int]:
@@ -254,7 +254,7 @@ class Server:
 async def failure(call: asyncio.Future[bytes]) -> tuple[StatusCode, str, bool]:
     """How a call fails: its code, its text, and whether it was sent."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(5):
             reply = await call
     except CallFailed as error:
         return error.code, error.details, error.was_sent
