@@ -204,7 +204,8 @@ class GrpcChannel:
     def _renew(self, renewals: int) -> None:
         """Let the calls under way end on the old connection; the next opens another, with the new files."""
         self._renewals = renewals
-        self._retry_at = -math.inf
+        if self._retry_at < math.inf:  # it is not closed
+            self._retry_at = -math.inf
         if self._connection is not None:
             self._connection.drain()
         if self._connecting is not None:

@@ -180,6 +180,10 @@ def trailers(stream: int, *pairs: tuple[str, str]) -> bytes:
     return headers(stream, *(pairs or (("grpc-status", "0"),)), flags=flags)
 
 
+def goaway(last: int) -> bytes:
+    return frame(frames.GOAWAY, 0, 0, last.to_bytes(4, "big") + bytes(4) + b"bye")
+
+
 def answered(stream: int, message: bytes = b"ok") -> bytes:
     """A whole answer in a few frames."""
     return opening(stream) + data(stream, enveloped(message)) + trailers(stream)
@@ -227,12 +231,12 @@ class Server:
     @classmethod
     @asynccontextmanager
     async def serving(
-        cls, kind: type[Peer] | type[Raw] = Peer, tls: ssl.SSLContext | None = None, **channel: Any
+        cls, kind: type[Peer] | type[Raw] = Peer, secured: ssl.SSLContext | None = None, **channel: Any
     ) -> AsyncIterator[Self]:
         """A server, and a channel to it."""
         server = cls()
         listener = await asyncio.get_running_loop().create_server(
-            lambda: kind(server), "127.0.0.1", 0, ssl=tls
+            lambda: kind(server), "127.0.0.1", 0, ssl=secured
         )
         server.port = listener.sockets[0].getsockname()[1]
         server.channel = GrpcChannel(

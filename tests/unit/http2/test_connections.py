@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import struct
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +13,9 @@ from gateway.backends.grpc_channel import GrpcChannel
 from gateway.http2 import frames
 from gateway.http2.frames import frame
 from tests.fakes import FakeClock, settle, until
-from tests.unit.http2.http2_rig import PATH, Raw, Server, answered, echo, failure, silent
+from tests.unit.http2.http2_rig import PATH, Raw, Server, answered, echo, failure, goaway, silent
 
 UNAVAILABLE = StatusCode.UNAVAILABLE
-
-
-def goaway(last: int, code: int = 0) -> bytes:
-    return frame(frames.GOAWAY, 0, 0, struct.pack(">II", last, code) + b"bye")
 
 
 async def test_calls_that_a_leaving_server_has_not_begun_are_sent_over_another_connection() -> None:
