@@ -5,6 +5,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -134,9 +135,13 @@ class GrpcChannel:
             if time.monotonic() < self._retry_at:
                 call.fail(StatusCode.UNAVAILABLE, self._failure, was_sent=False)
                 return
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting = self._start_connecting()
         call.place = self
         self._waiting[call] = None
+
+    def _start_connecting(self) -> asyncio.Task[None]:
+        """In a context of its own: the connection keeps it, and is no request's."""
+        return asyncio.get_running_loop().create_task(self._connect(), context=Context())
 
     async def _connect(self) -> None:
         """Make the connection, and begin what waits for it, or let that fail."""
@@ -210,9 +215,7 @@ class GrpcChannel:
             self._connection.drain()
         if self._connecting is not None:
             self._connecting.cancel()
-            self._connecting = (
-                asyncio.get_running_loop().create_task(self._connect()) if self._waiting else None
-            )
+            self._connecting = self._start_connecting() if self._waiting else None
 
     def _fail_waiting(self, code: StatusCode, details: str) -> None:
         waiting, self._waiting = self._waiting, {}

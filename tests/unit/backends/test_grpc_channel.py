@@ -1,8 +1,12 @@
 """The channel to a model server: what goes along with a message, and how a new address is found."""
 
 import asyncio
+import gc
 import socket
 import time
+import weakref
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -11,6 +15,7 @@ import pytest
 from gateway.backends.grpc_channel import GrpcChannel
 from gateway.http2.call import CallFailed
 from gateway.request_id import TRACE_METADATA, bind_request_id
+from tests.fakes import settle
 
 PATH = "/inferway.test.Echo/Answer"
 
@@ -23,7 +28,13 @@ class _Server(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         self.metadata = dict(details.invocation_metadata or ())
-        return grpc.unary_unary_rpc_method_handler(self._answer)
+        return grpc.unary_unary_rpc_method_handler(
+            self._never if details.method.endswith("/Wait") else self._answer
+        )
+
+    async def _never(self, _: bytes, __: Any) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def _answer(self, message: bytes, _: Any) -> bytes:
         return message
@@ -82,5 +93,56 @@ async def test_a_server_that_comes_back_at_another_address_is_found_within_secon
     while not await answers():
         assert time.monotonic() - moved < 15.0
         await asyncio.sleep(0.1)
+    await channel.aclose()
+    await server.stop(None)
+
+
+async def test_a_connection_outlives_what_belongs_to_the_request_that_it_was_made_for() -> None:
+    class Span:
+        """What a request's tasks share."""
+
+    span: ContextVar[Span] = ContextVar("span")
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([_Server()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = GrpcChannel(f"127.0.0.1:{port}", max_request_bytes=1000)
+
+    async def for_a_request() -> weakref.ref[Span]:
+        span.set(Span())
+        assert await channel.method(PATH)(b"hello", timeout=None)
+        return weakref.ref(span.get())
+
+    kept = await asyncio.create_task(for_a_request())
+    await settle()
+    gc.collect(1)
+    assert kept() is None
+    await channel.aclose()
+    await server.stop(None)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired", "failed", "answered"])
+async def test_an_ended_call_leaves_nothing_behind_in_the_channel(end: str) -> None:
+    handler, server = _Server(), grpc.aio.server()
+    server.add_generic_rpc_handlers([handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = GrpcChannel(f"127.0.0.1:{port}", max_request_bytes=1000)
+    assert await channel.method(PATH)(b"hello", timeout=5.0) == b"hello"
+    path = "/inferway.test.Echo/Wait" if end in {"cancelled", "expired"} else PATH
+    message = bytes(200_000) if end == "failed" else b"hello"  # a reply beyond the limit
+    reply = channel.method(path)(message, timeout=0.05 if end == "expired" else 5.0)
+    kept = weakref.ref(reply)
+    if end == "cancelled":
+        await settle()
+        reply.cancel()
+    with suppress(CallFailed, asyncio.CancelledError):
+        await reply
+    del reply
+    await settle()
+    gc.collect(1)
+    assert kept() is None
+    (connection,) = channel._connections
+    assert not connection._calls
     await channel.aclose()
     await server.stop(None)

@@ -289,3 +289,12 @@ async def test_a_reply_in_the_packet_that_says_the_server_leaves_is_taken() -> N
         await until(lambda: server.raw.is_lost)
         assert await server.call() == b"ok"
         assert len(server.raws) == 2
+
+
+async def test_a_call_that_no_connection_takes_is_sent_twice_and_then_was_not_sent() -> None:
+    async with Server.serving(Raw) as server:
+        server.script = lambda raw, _: raw.say(goaway(0))
+        code, _, was_sent = await failure(server.call())
+        assert (code, was_sent) == (UNAVAILABLE, False)
+        assert len(server.raws) == 2
+        await until(lambda: all(raw.is_lost for raw in server.raws))

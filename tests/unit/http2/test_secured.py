@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
+from gateway.backends import grpc_channel
 from gateway.backends.channel_tls import ChannelTls
 from gateway.http2 import frames
 from gateway.security_settings import EndpointTlsSettings
@@ -139,3 +140,15 @@ async def test_a_server_over_tls_that_goes_away_fails_its_calls(
             code, _, was_sent = await failure(call)
             assert (code, was_sent) == (StatusCode.UNAVAILABLE, True)
             await until(lambda: not server.channel._connections)
+
+
+async def test_a_server_that_never_shakes_hands_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tls: ChannelTls
+) -> None:
+    monkeypatch.setattr(grpc_channel, "CONNECT_SECONDS", 0.1)
+    async with Server.serving(Raw, tls=tls) as server:
+        server.greeting = b""
+        code, text, was_sent = await failure(server.call())
+        assert (code, was_sent) == (StatusCode.UNAVAILABLE, False)
+        assert text.endswith("TimeoutError")
+        await until(lambda: server.raw.is_lost)
