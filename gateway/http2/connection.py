@@ -95,7 +95,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End every call, and close once the server has read what was sent."""
-        for call in self._take_all():
+        calls = [*self._calls.values(), *self._waiting]
+        self._calls.clear()
+        self._waiting.clear()
+        self._sending.blocked.clear()
+        for call in calls:
             call.fail(StatusCode.CANCELLED, "the channel was closed")
         self.drain()
 
@@ -169,6 +173,8 @@ class Connection(asyncio.Protocol):
                 break
             if self._block is not None and kind != frames.CONTINUATION:
                 raise ProtocolError("a header block is interrupted")
+            if not stream & LAST_STREAM and kind in frames.OF_A_STREAM:
+                raise ProtocolError("a frame of a stream has none")
             handler = self._handlers.get(kind)
             if handler is not None:
                 handler(flags, stream & LAST_STREAM, data[at + HEAD_BYTES : end])
@@ -184,8 +190,7 @@ class Connection(asyncio.Protocol):
             self._consumed = 0
         call = self._calls.get(stream)
         if call is None:
-            _check_given_up(stream)
-            return
+            return  # it was given up a moment ago
         if not call.receive(frames.unpadded(flags & frames.PADDED, payload)):
             self._end(call, frames.CANCEL)
         elif flags & frames.END_STREAM:
@@ -212,7 +217,6 @@ class Connection(asyncio.Protocol):
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
         call = self._calls.get(stream)
         if call is None:
-            _check_given_up(stream)
             return
         headers = self._headers.read(block)
         if flags & frames.END_STREAM:
@@ -224,7 +228,6 @@ class Connection(asyncio.Protocol):
         (code,) = struct.unpack(">I", payload)
         call = self._take(stream)
         if call is None:
-            _check_given_up(stream)
             return
         if code == frames.REFUSED_STREAM:
             self._repeat(call, "the server refused the call")
@@ -305,13 +308,6 @@ class Connection(asyncio.Protocol):
 
     # --- the end
 
-    def _take_all(self) -> list[Call]:
-        calls = [*self._calls.values(), *self._waiting]
-        self._calls.clear()
-        self._waiting.clear()
-        self._sending.blocked.clear()
-        return calls
-
     def _fail(self, error: Exception) -> None:
         """The connection is of no use any more."""
         if not self.is_ready.done():
@@ -323,13 +319,3 @@ class Connection(asyncio.Protocol):
         for call in calls.values():
             call.fail(StatusCode.UNAVAILABLE, str(error))
         self._transport.abort()
-
-
-def _check_given_up(stream: int) -> None:
-    """A frame came for no call: of one that was given up a moment ago, unless it is of no stream.
-
-    Raises:
-        ProtocolError: it is of no stream.
-    """
-    if not stream:
-        raise ProtocolError("a frame of a stream has none")
