@@ -68,10 +68,11 @@ async def test_a_leaving_server_is_left_at_once_without_calls_whatever_else_it_s
 
 async def test_a_call_whose_deadline_passes_on_a_leaving_connection_closes_it() -> None:
     async with Server.serving() as server:
+        await server.call()
         server.answer = silent
-        call = server.call(timeout=0.3)
-        await until(lambda: server.peers and server.whole())
-        server.peer.say(goaway(1))
+        call = server.call(timeout=0.2)
+        await until(lambda: server.whole() == [1, 3])
+        server.peer.say(goaway(3))
         assert (await failure(call))[0] is StatusCode.DEADLINE_EXCEEDED
         await until(lambda: server.peer.is_lost)
 
@@ -133,7 +134,7 @@ async def test_a_server_that_accepts_and_never_speaks_is_given_up(monkeypatch: p
         code, text, was_sent = await failure(server.call())
         assert (code, was_sent) == (UNAVAILABLE, False)
         assert text.endswith("TimeoutError")
-        await until(lambda: server.raw.is_lost)
+        await until(lambda: server.raws and server.raw.is_lost)
         assert not server.channel._connections
 
 

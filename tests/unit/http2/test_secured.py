@@ -151,4 +151,4 @@ async def test_a_server_that_never_shakes_hands_is_given_up(
         code, text, was_sent = await failure(server.call())
         assert (code, was_sent) == (StatusCode.UNAVAILABLE, False)
         assert text.endswith("TimeoutError")
-        await until(lambda: server.raw.is_lost)
+        await until(lambda: server.raws and server.raw.is_lost)

@@ -14,7 +14,7 @@ from gateway.http2 import frames
 from gateway.http2.connection import Connection
 from gateway.http2.frames import frame
 from tests.fakes import settle, until
-from tests.unit.http2.http2_rig import PATH, Peer, Raw, Server, answered, failure, silent
+from tests.unit.http2.http2_rig import PATH, Peer, Raw, Server, answered, echo, failure, silent
 
 TWO = {SettingCodes.MAX_CONCURRENT_STREAMS: 2}
 
@@ -49,7 +49,7 @@ async def test_a_waiting_call_that_nobody_waits_for_is_forgotten_and_never_sent(
         (waiting,) = the_connection(server)._waiting
         assert waiting.message == b"last"
         del waiting
-        server.answer = lambda peer, stream: peer.reply(stream, bytes(peer.requests[stream].body))
+        server.answer = echo
         for stream in (1, 3):
             server.answer(server.peer, stream)
         assert await asyncio.gather(*first, last) == [b"first", b"first", b"last"]
@@ -102,14 +102,13 @@ def test_a_timeout_is_written_in_at_most_eight_digits_and_never_shorter(timeout:
 
 async def test_a_deadline_that_passes_is_told_to_the_caller_and_the_server() -> None:
     async with Server.serving() as server:
-        server.answer = silent
-        call = server.call(timeout=0.25)
-        assert await failure(call) == (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True)
-        await until(lambda: server.peer.requests[1].reset == 8)
-        assert server.peer.requests[1].headers[b"grpc-timeout"] == b"250000u"
-        server.answer = lambda peer, stream: peer.reply(stream, bytes(peer.requests[stream].body))
         assert await server.call(timeout=None) == b"hello"
-        assert b"grpc-timeout" not in server.peer.requests[3].headers
+        assert b"grpc-timeout" not in server.peer.requests[1].headers
+        server.answer = silent
+        call = server.call(timeout=0.125)
+        assert await failure(call) == (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True)
+        await until(lambda: 3 in server.peer.requests and server.peer.requests[3].reset == 8)
+        assert server.peer.requests[3].headers[b"grpc-timeout"] == b"125000u"
 
 
 async def test_a_cancelled_call_is_reset_and_forgotten() -> None:
@@ -175,7 +174,7 @@ async def test_a_refused_call_is_sent_once_more() -> None:
     async with Server.serving() as server:
 
         def refuse_first(peer: Peer, stream: int) -> None:
-            server.answer = lambda peer, stream: peer.reply(stream, bytes(peer.requests[stream].body))
+            server.answer = echo
             refused(peer, stream)
 
         server.answer = refuse_first
@@ -219,3 +218,42 @@ async def test_the_last_stream_of_a_connection_is_used_and_then_another_connecti
 async def test_methods_are_made_once() -> None:
     async with Server.serving() as server:
         assert server.channel.method(PATH) is server.channel.method(PATH)
+
+
+async def test_a_call_whose_time_is_over_before_it_has_a_connection_is_never_sent() -> None:
+    async with Server.serving(Raw) as server:
+        server.greeting = b""
+        call = server.call(timeout=0.0)
+        assert (await failure(call))[0] is StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: server.raws)
+        server.raw.say(frames.settings(()))
+        await until(lambda: server.channel._connection)
+        server.script = lambda raw, stream: raw.say(answered(stream))
+        assert await server.call() == b"ok"
+        assert [stream for _, _, stream, _ in server.raw.kinds(frames.HEADERS)] == [1]
+
+
+async def test_a_call_that_is_cancelled_and_refused_in_the_same_moment_is_gone() -> None:
+    async with Server.serving(Raw) as server:
+        server.script = lambda _, __: None
+        call = server.call()
+        await until(lambda: server.raws and server.raw.kinds(frames.DATA))
+        connection = the_connection(server)
+        call.cancel()
+        connection.data_received(frame(frames.RST_STREAM, 0, 1, b"\0\0\0\7"))
+        await settle()
+        assert not connection._calls
+        server.script = lambda raw, stream: raw.say(answered(stream))
+        assert await server.call() == b"ok"
+
+
+async def test_a_call_that_expires_while_it_is_sent_takes_its_rest_along() -> None:
+    async with Server.serving() as server:
+        assert await server.call() == b"hello"
+        server.gives_room = False
+        call = server.call(bytes(1_000_000), timeout=0.1)
+        assert (await failure(call))[0] is StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: 3 in server.peer.requests and server.peer.requests[3].reset == 8)
+        connection = the_connection(server)
+        assert not connection._calls
+        assert not connection._sending.blocked
