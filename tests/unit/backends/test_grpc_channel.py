@@ -146,3 +146,43 @@ async def test_an_ended_call_leaves_nothing_behind_in_the_channel(end: str) -> N
     assert not connection._calls
     await channel.aclose()
     await server.stop(None)
+
+
+async def test_a_name_with_several_addresses_is_reached_at_the_first_that_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([_Server()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    ips = ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
+
+    async def look_up(_: str, port: int, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in ips]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    channel = GrpcChannel(f"engine.test:{port}", max_request_bytes=1000)
+    assert await channel.method(PATH)(b"hello", timeout=5.0) == b"hello"
+    await channel.aclose()
+    await server.stop(None)
+
+    ips.clear()
+    channel = GrpcChannel(f"engine.test:{port}", max_request_bytes=1000)
+    with pytest.raises(CallFailed, match=r"no address for engine\.test"):
+        await channel.method(PATH)(b"hello", timeout=5.0)
+    await channel.aclose()
+
+
+async def test_a_name_that_is_never_looked_up_does_not_hold_a_call_beyond_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look_up(*_: Any, **__: Any) -> list[Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    channel = GrpcChannel("engine.test:1", max_request_bytes=1000)
+    with pytest.raises(CallFailed, match="DEADLINE_EXCEEDED"):
+        await channel.method(PATH)(b"hello", timeout=0.05)
+    assert not channel._waiting
+    await channel.aclose()

@@ -129,7 +129,7 @@ class Raw(asyncio.Protocol):
         self.server = server
         self.heard: list[tuple[int, int, int, bytes]] = []
         self.is_lost = False
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -141,13 +141,15 @@ class Raw(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        self._buffer = self._buffer.removeprefix(PREFACE)
+        if self._buffer.startswith(PREFACE):
+            del self._buffer[: len(PREFACE)]
         while len(self._buffer) >= HEAD_BYTES:
             high, low, kind, flags, stream = parse_head(self._buffer, 0)
             end = HEAD_BYTES + (high << 8 | low)
             if len(self._buffer) < end:
                 return
-            payload, self._buffer = self._buffer[HEAD_BYTES:end], self._buffer[end:]
+            payload = bytes(self._buffer[HEAD_BYTES:end])
+            del self._buffer[:end]
             self.heard.append((kind, flags, stream, payload))
             if kind == frames.DATA and flags & frames.END_STREAM:
                 self.server.script(self, stream)
