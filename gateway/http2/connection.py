@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
             frames.PUSH_PROMISE: self._on_push,
             frames.PING: self._on_ping,
             frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: self._on_window_update,
+            frames.WINDOW_UPDATE: lambda _, stream, payload: self._sending.enlarge(stream, payload),
         }
 
     # --- what the channel does
@@ -117,16 +117,7 @@ class Connection(asyncio.Protocol):
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._fail(ConnectionError("over TLS the server does not offer HTTP/2 (ALPN)"))
             return
-        ours = (
-            (frames.HEADER_TABLE_SIZE, 0),
-            (frames.ENABLE_PUSH, 0),
-            (frames.INITIAL_WINDOW_SIZE, min(self._limit + frames.WINDOW_BYTES, frames.MAX_WINDOW_BYTES)),
-            (frames.MAX_HEADER_LIST_SIZE, frames.MAX_HEADER_LIST_BYTES),
-        )
-        more = (RECEIVE_BYTES - frames.WINDOW_BYTES).to_bytes(4, "big")
-        self._transport.write(
-            frames.PREFACE + frames.settings(ours) + frame(frames.WINDOW_UPDATE, 0, 0, more)
-        )
+        self._transport.write(frames.greeting(self._limit, RECEIVE_BYTES))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever was under way has failed."""
@@ -267,9 +258,6 @@ class Connection(asyncio.Protocol):
         self.drain()  # first, so that they begin elsewhere
         for call in filter(None, not_begun):
             self._repeat(call, "the server is going away and has not begun the call")
-
-    def _on_window_update(self, _: int, stream: int, payload: bytes) -> None:
-        self._sending.enlarge(stream, payload)
 
     # --- calls
 

@@ -63,6 +63,23 @@ def settings(values: Iterable[tuple[int, int]]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values))
 
 
+def greeting(reply_bytes: int, connection_bytes: int) -> bytes:
+    """What a client begins with: no tables, no pushes.
+
+    Args:
+        reply_bytes: that a reply may have; a stream's window.
+        connection_bytes: that the server may send over the whole connection at first, at least 64 KiB.
+    """
+    values = (
+        (HEADER_TABLE_SIZE, 0),
+        (ENABLE_PUSH, 0),
+        (INITIAL_WINDOW_SIZE, min(reply_bytes + WINDOW_BYTES, MAX_WINDOW_BYTES)),
+        (MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST_BYTES),
+    )
+    more = struct.pack(">I", connection_bytes - WINDOW_BYTES)
+    return PREFACE + settings(values) + frame(WINDOW_UPDATE, 0, 0, more)
+
+
 def unpadded(flags: int, payload: bytes) -> bytes:
     """What a DATA or HEADERS frame carries, without padding and priority.
 

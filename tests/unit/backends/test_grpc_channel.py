@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.backends.grpc_channel import GrpcChannel
+from gateway.backends.grpc_channel import VANISHED_SECONDS, GrpcChannel
 from gateway.http2.call import CallFailed
 from gateway.request_id import TRACE_METADATA, bind_request_id
 from tests.fakes import settle
@@ -186,3 +186,19 @@ async def test_a_name_that_is_never_looked_up_does_not_hold_a_call_beyond_its_de
         await channel.method(PATH)(b"hello", timeout=0.05)
     assert not channel._waiting
     await channel.aclose()
+
+
+async def test_the_system_asks_an_idle_server_whether_it_is_there_and_waits_for_no_vanished_one() -> None:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([_Server()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = GrpcChannel(f"127.0.0.1:{port}", max_request_bytes=1000)
+    await channel.method(PATH)(b"hello", timeout=5.0)
+    (connection,) = channel._connections
+    connected = connection._transport.get_extra_info("socket")
+    assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    timeout_ms = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert timeout_ms == VANISHED_SECONDS * 1000
+    await channel.aclose()
+    await server.stop(None)
