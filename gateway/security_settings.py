@@ -49,7 +49,7 @@ class EndpointTlsSettings(Section):
     """TLS to a model server; paths are relative to the file.
 
     Attributes:
-        ca: a file with the CA's certificate, or `system` for those that gRPC brings. Empty: no TLS.
+        ca: a file with the CA's certificate, or `system` for those that the machine trusts. Empty: no TLS.
         certificate: a file with the gateway's own chain, for a server that asks for one.
         key: a file with its private key.
         server_name: the name in the server's certificate, where it is not that of the address.

@@ -1,9 +1,8 @@
-"""TLS to model servers: gRPC's credentials from an endpoint's settings."""
+"""TLS to model servers, from an endpoint's settings."""
 
 import ssl
 from pathlib import Path
 
-import grpc
 import structlog
 
 from gateway.configuration import ConfigurationError
@@ -13,7 +12,7 @@ from gateway.security_settings import EndpointTlsSettings
 _log = structlog.get_logger()
 
 SYSTEM = "system"
-"""As a CA: the roots that gRPC brings."""
+"""As a CA: the roots that the machine trusts."""
 
 
 class ChannelTls:
@@ -26,7 +25,8 @@ class ChannelTls:
         dns_name: that the address was looked up by: the certificate's name, unless the settings say another.
 
     Attributes:
-        options: of the channel: the name that the certificate must have, where it is not the address's.
+        server_name: that the certificate must have; empty where it is the address's.
+        context: of the next connection.
         renewals: how often the files have changed; channels that were opened before are out of date.
 
     Raises:
@@ -40,12 +40,9 @@ class ChannelTls:
         self._section = f"endpoints.{endpoint}.tls"
         self._watch = FileWatch(self._paths)
         self._is_stale = False
+        self.server_name = settings.server_name or dns_name
+        self.context = self._load()
         self.renewals = 0
-        self._check()
-        name = settings.server_name or dns_name
-        self.options = (
-            (("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)) if name else ()
-        )
 
     @property
     def _paths(self) -> tuple[Path, ...]:
@@ -57,7 +54,7 @@ class ChannelTls:
             return
         self._is_stale = True
         try:
-            self._check()
+            self.context = self._load()
         except ConfigurationError as error:
             _log.error("certificate_not_renewed", error=str(error))
             return
@@ -65,21 +62,21 @@ class ChannelTls:
         self.renewals += 1
         _log.info("certificate_renewed", section=self._section)
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """From the files as they are now."""
-        ca, key, certificate = (
-            path.read_bytes() if path else None for path in (self._ca, self._key, self._certificate)
-        )
-        return grpc.ssl_channel_credentials(ca, key, certificate)
+    def _load(self) -> ssl.SSLContext:
+        """A context of the files as they are now.
 
-    def _check(self) -> None:
-        """See that they can be used: gRPC would only say, at each call, that there is no connection."""
+        Raises:
+            ConfigurationError: they cannot be used.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2"])
         try:
             for path in self._paths:
                 path.read_bytes()
             if self._ca:
                 context.load_verify_locations(self._ca)
+            else:
+                context.load_default_certs()
             if self._certificate:
                 context.load_cert_chain(self._certificate, self._key)
         except ssl.SSLError as error:
@@ -90,3 +87,4 @@ class ChannelTls:
             raise ConfigurationError(
                 f"{self._section}: {error.filename}: cannot be read: {error.strerror}"
             ) from error
+        return context

@@ -1,49 +1,47 @@
-"""What every backend over gRPC shares: its channel, and whether a call that failed was ever sent."""
+"""What every backend over gRPC shares: its channel, and how a reply is parsed."""
 
 import asyncio
 import math
+import socket
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import TypeVar
 
-import grpc
 from google.protobuf.message import DecodeError, Message
+from grpc import StatusCode
 
+from gateway import __version__
 from gateway.backends.channel_tls import ChannelTls
 from gateway.errors import BadReply
+from gateway.http2.call import Call
+from gateway.http2.connection import Connection
+from gateway.http2.frames import header
 from gateway.request_id import outgoing_metadata
 
 M = TypeVar("M", bound=Message)
-Call = grpc.aio.UnaryUnaryCall[bytes, bytes]
+Method = Callable[..., asyncio.Future[bytes]]
 
 ENVELOPE_BYTES = 64 * 1024
 """Room for names, shapes and parameters around the tensors of the largest message."""
-OPTIONS = (
-    ("grpc.max_send_message_length", -1),  # the edges have bounded it
-    ("grpc.enable_http_proxy", 0),
-    # By default gRPC waits up to two minutes before it tries a dead address again, and all channels to one
-    # address share that wait.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.use_local_subchannel_pool", 1),
-    # A replica that is replaced has another address; gRPC would not look for it more often than every 30 s.
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-)
+CONNECT_SECONDS = 5.0
+"""How long one address may take to connect, TLS and HTTP/2's settings included."""
+CLOSE_SECONDS = 1.0
+VANISHED_SECONDS = 20
+"""A server whose system acknowledges nothing for so long, nor answers TCP itself on an idle connection,
+is gone with its machine; without this it takes a quarter of an hour to say so."""
+FIRST_BACKOFF_SECONDS, BACKOFF_FACTOR, MAX_BACKOFF_SECONDS = 0.1, 1.6, 1.0
+"""After an address could not be reached, calls fail at once for so long."""
 DEADLINE_GRACE_SECONDS = 0.1
 """How much later a server's deadline is than the caller's: who waits here leaves first, and knows why."""
-RENEWAL_SECONDS = 150.0
-"""How long calls may run on a channel whose certificate has been renewed: longer than any call does."""
-_NO_CONNECTION = (
-    "failed to connect",
-    "connection refused",
-    "connect failed",
-    "name resolution",
-    "dns resolution",
-)
+_MAX_TIMEOUT_DIGITS = 10**8
 
 
 class GrpcChannel:
-    """A channel to `host:port`; it is never pinged while idle.
+    """Unary calls to `host:port`, over one connection, which is made when it is needed and never pinged.
+
+    Calls wait while it is being made; when that fails they fail, and so do others for a moment. The name is
+    looked up each time. A call that the server certainly has not begun is sent once more by itself.
 
     Args:
         address: `host:port`.
@@ -52,57 +50,184 @@ class GrpcChannel:
     """
 
     def __init__(self, address: str, *, max_request_bytes: int, tls: ChannelTls | None = None) -> None:
-        limit = max_request_bytes + ENVELOPE_BYTES
         self._address = address
-        self._options = [*OPTIONS, ("grpc.max_receive_message_length", limit)]
+        self._limit = max_request_bytes + ENVELOPE_BYTES
         self._tls = tls
-        self._renewals = 0
-        self._closing: set[asyncio.Task[None]] = set()
-        self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[str, Callable[..., Call]] = {}
+        self._renewals = tls.renewals if tls else 0
+        self._methods: dict[str, Method] = {}
+        self._connection: Connection | None = None
+        self._connections: set[Connection] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._waiting: dict[Call, None] = {}
+        self._failure = ""
+        self._backoff = 0.0
+        self._retry_at = -math.inf
 
-    def method(self, path: str) -> Callable[..., Call]:
-        """The call of the method at `path`; the first opens the channel, in the event loop that runs then.
+    def method(self, path: str) -> Method:
+        """The call of the method at `path`.
 
-        What comes back takes a serialised message, and `timeout` in seconds by name, and answers with one
-        (for `parse`). It sends the request's id along, and what the server needs to go on with the trace.
+        What comes back takes a serialised message, and `timeout` in seconds by name, and answers with a
+        future of one (for `parse`), or of a CallFailed. Who cancels it ends the call. It sends the request's
+        id along, and what the server needs to go on with the trace.
         """
-        if self._tls is not None and self._renewals != self._tls.renewals:
-            self._renew()
         method = self._methods.get(path)
         if method is None:
-            if self._channel is None:
-                self._channel = self._open()
-            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
-
-            def method(message: bytes, *, timeout: float | None = None) -> Call:
-                return call(message, timeout=timeout, metadata=outgoing_metadata())
-
-            self._methods[path] = method
+            always = (
+                (":method", "POST"),
+                (":scheme", "https" if self._tls else "http"),
+                (":path", path),
+                (":authority", (self._tls and self._tls.server_name) or self._address),
+                ("te", "trailers"),
+                ("content-type", "application/grpc"),
+                ("user-agent", f"inferway/{__version__}"),
+            )
+            headers = b"".join(header(*pair) for pair in always)
+            method = self._methods[path] = lambda message, *, timeout=None: self._call(
+                headers, message, timeout
+            )
         return method
 
     async def aclose(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        for task in self._closing:
-            task.cancel()
-        if self._channel is not None:
-            await self._channel.close()
+        """Close the connection; calls under way fail, and so does any other from now on."""
+        self._failure, self._retry_at = "the channel is closed", math.inf
+        ended: list[asyncio.Future[None]] = [connection.lost for connection in self._connections]
+        if self._connecting is not None:
+            self._connecting.cancel()
+            ended.append(self._connecting)
+            self._connecting = None
+        self._fail_waiting(StatusCode.CANCELLED, self._failure)
+        for connection in [*self._connections]:
+            connection.close()
+        if ended:
+            await asyncio.wait(ended, timeout=CLOSE_SECONDS)
+        for connection in [*self._connections]:
+            connection.abort()
 
-    def _open(self) -> grpc.aio.Channel:
-        if self._tls is None:
-            return grpc.aio.insecure_channel(self._address, options=self._options)
-        self._renewals = self._tls.renewals
-        options = [*self._options, *self._tls.options]
-        return grpc.aio.secure_channel(self._address, self._tls.credentials(), options=options)
+    def forget(self, call: Call) -> None:
+        """Nobody waits for a call any more that waits for a connection."""
+        self._waiting.pop(call, None)
 
-    def _renew(self) -> None:
-        """Let the calls under way finish on the old channel; the next opens another, with the new files."""
-        old, self._channel = self._channel, None
-        self._methods.clear()
-        if old is not None:
-            task = asyncio.ensure_future(old.close(grace=RENEWAL_SECONDS))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    def _call(self, headers: bytes, message: bytes, timeout: float | None) -> asyncio.Future[bytes]:
+        loop = asyncio.get_running_loop()
+        if timeout is not None:
+            headers += header("grpc-timeout", _timeout(timeout))
+        for pair in outgoing_metadata() or ():
+            headers += header(*pair)
+        reply: asyncio.Future[bytes] = loop.create_future()
+        call = Call(headers, message, self._limit, reply)
+        if timeout is None:
+            reply.add_done_callback(call.leave)
+        else:
+            timer = loop.call_later(timeout, call.fail, StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+            def leave(reply: asyncio.Future[bytes]) -> None:
+                timer.cancel()
+                call.leave(reply)
+
+            reply.add_done_callback(leave)
+        if self._tls is not None and self._renewals != self._tls.renewals:
+            self._renew(self._tls.renewals)
+        self._begin(call)
+        return reply
+
+    def _begin(self, call: Call) -> None:
+        if self._connection is not None:
+            self._connection.begin(call)
+            return
+        if self._connecting is None:
+            if time.monotonic() < self._retry_at:
+                call.fail(StatusCode.UNAVAILABLE, self._failure, was_sent=False)
+                return
+            self._connecting = self._start_connecting()
+        call.place = self
+        self._waiting[call] = None
+
+    def _start_connecting(self) -> asyncio.Task[None]:
+        """In a context of its own: the connection keeps it, and is no request's."""
+        return asyncio.get_running_loop().create_task(self._connect(), context=Context())
+
+    async def _connect(self) -> None:
+        """Make the connection, and begin what waits for it, or let that fail."""
+        try:
+            connection = await self._reach()
+        except Exception as error:  # noqa: BLE001 # whatever it is, calls must not wait for it
+            self._failure = f"failed to connect to {self._address}: {str(error) or type(error).__name__}"
+            self._backoff = min(
+                max(FIRST_BACKOFF_SECONDS, self._backoff * BACKOFF_FACTOR), MAX_BACKOFF_SECONDS
+            )
+            self._retry_at = time.monotonic() + self._backoff
+            self._connecting = None
+            self._fail_waiting(StatusCode.UNAVAILABLE, self._failure)
+            return
+        self._backoff = 0.0
+        self._connection, self._connecting = connection, None
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting:
+            self._begin(call)
+
+    async def _reach(self) -> Connection:
+        """A connection to the first address that speaks HTTP/2.
+
+        Raises:
+            OSError: there is none, or no such name.
+        """
+        loop = asyncio.get_running_loop()
+        host, _, port = self._address.rpartition(":")
+        host = host.strip("[]")
+        async with asyncio.timeout(CONNECT_SECONDS):
+            found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        for number, (*_, place) in enumerate(found, 1):
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await self._connect_to(str(place[0]), int(port), host)
+            except OSError:
+                if number == len(found):
+                    raise
+        raise ConnectionError(f"no address for {host}")
+
+    async def _connect_to(self, ip: str, port: int, host: str) -> Connection:
+        connection = Connection(self._limit, self._begin, lambda: self._drop(connection))
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            ip,
+            port,
+            ssl=self._tls.context if self._tls else None,
+            server_hostname=(self._tls.server_name or host) if self._tls else None,
+        )
+        connected = transport.get_extra_info("socket")
+        if connected is not None:  # it was not given up at once
+            _notice_the_vanished(connected)
+        self._connections.add(connection)
+        connection.lost.add_done_callback(lambda _: self._connections.discard(connection))
+        try:
+            await connection.is_ready
+        except BaseException:
+            transport.abort()
+            raise
+        if not connection.takes_calls:
+            raise ConnectionError("the server has closed the connection at once")
+        return connection
+
+    def _drop(self, connection: Connection) -> None:
+        """No call may begin on it any more."""
+        if self._connection is connection:
+            self._connection = None
+
+    def _renew(self, renewals: int) -> None:
+        """Let the calls under way end on the old connection; the next opens another, with the new files."""
+        self._renewals = renewals
+        if self._retry_at < math.inf:  # it is not closed
+            self._retry_at = -math.inf
+        if self._connection is not None:
+            self._connection.drain()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = self._start_connecting() if self._waiting else None
+
+    def _fail_waiting(self, code: StatusCode, details: str) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting:
+            call.fail(code, details, was_sent=False)
 
 
 def parse(kind: type[M], reply: bytes) -> M:
@@ -130,11 +255,21 @@ def time_left(deadline: float) -> float | None:
     return None if left == math.inf else max(0.0, left) + DEADLINE_GRACE_SECONDS
 
 
-def was_never_sent(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a call failed before there was a connection to send it over.
+def _notice_the_vanished(connected: socket.socket) -> None:
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_USER_TIMEOUT", VANISHED_SECONDS * 1000),
+        ("TCP_KEEPIDLE", VANISHED_SECONDS),
+        ("TCP_KEEPINTVL", VANISHED_SECONDS // 4),
+    ):
+        if hasattr(socket, option):  # not every system has all
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
-    gRPC has no code of its own for that: its text tells. A connection that broke later says `Socket closed`,
-    `Connection reset` or `GOAWAY`, and the server may have seen the request.
-    """
-    text = (error.details() or "").lower()
-    return error.code() is grpc.StatusCode.UNAVAILABLE and any(words in text for words in _NO_CONNECTION)
+
+def _timeout(seconds: float) -> str:
+    """As gRPC writes it: at most eight digits and a unit."""
+    seconds = max(0.0, seconds)
+    for unit, many in (("u", 1e6), ("m", 1e3)):
+        if (amount := math.ceil(seconds * many)) < _MAX_TIMEOUT_DIGITS:
+            return f"{amount}{unit}"
+    return f"{min(math.ceil(seconds), _MAX_TIMEOUT_DIGITS - 1)}S"

@@ -18,11 +18,11 @@ import time
 from collections.abc import Mapping
 from typing import ClassVar
 
-import grpc
+from grpc import StatusCode
 
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, parse, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -35,6 +35,7 @@ from gateway.errors import (
     ModelFailed,
     RejectedByBackend,
 )
+from gateway.http2.call import CallFailed
 from gateway.inference import InferRequest, InferResponse, Tensor
 from gateway.oip_messages import read_parameters, write_parameters
 from gateway.wire_format import field, joined
@@ -105,11 +106,11 @@ class OpenInference:
         try:
             infer = self._channel.method(INFER)
             answer = await self._calls(infer(_message(name, request), timeout=CALL_SECONDS))
-        except grpc.aio.AioRpcError as error:
+        except CallFailed as error:
             # Of a request that was sent before a revival this is old news.
             if _is_dead_process(error) and life == self._revivals.get(name, 0):
                 self._dead.add(name)
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if error.code is StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from error
             raise _translate(error) from error
         self._dead.discard(name)
@@ -130,7 +131,7 @@ class OpenInference:
         try:
             reply = await self._channel.method(READY)(asked, timeout=READY_TIMEOUT_SECONDS)
             return parse(ModelReadyResponse, reply).ready
-        except (grpc.aio.AioRpcError, BadReply):
+        except (CallFailed, BadReply):
             return False
 
     async def heal(self, model: str, variant: str, /) -> bool | None:
@@ -141,7 +142,7 @@ class OpenInference:
         try:
             # Whoever gives it up must not cut a long load off: the next would begin it anew.
             await asyncio.shield(self._revival(name))
-        except grpc.aio.AioRpcError:
+        except CallFailed:
             return False
         return True
 
@@ -153,7 +154,7 @@ class OpenInference:
         await self._channel.aclose()
 
     def _revival(self, name: str) -> asyncio.Task[None]:
-        """The revival of a model that is under way, begun if there is none; may end in an AioRpcError."""
+        """The revival of a model that is under way, begun if there is none; may end in a CallFailed."""
 
         async def revive() -> None:
             unload = RepositoryModelUnloadRequest(model_name=name).SerializeToString()
@@ -215,23 +216,22 @@ def _message(name: str, request: InferRequest) -> bytes:
     return joined(message, (field(number, tensor.data) for tensor in request.inputs))
 
 
-def _is_dead_process(error: grpc.aio.AioRpcError) -> bool:
-    details = error.details() or ""
-    return error.code() is grpc.StatusCode.INTERNAL and all(words in details for words in DEAD_PROCESS)
+def _is_dead_process(error: CallFailed) -> bool:
+    return error.code is StatusCode.INTERNAL and all(words in error.details for words in DEAD_PROCESS)
 
 
-def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
+def _translate(error: CallFailed) -> InferwayError:
     """What a failed call means, in the gateway's words."""
-    code, details = error.code(), (error.details() or "").removeprefix(NO_ID)
+    code, details = error.code, error.details.removeprefix(NO_ID)
     failure: type[InferwayError] = EndpointFailed
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
+    if code is StatusCode.INVALID_ARGUMENT:
         failure = RejectedByBackend
-    elif was_never_sent(error):
+    elif not error.was_sent:
         failure = EndpointUnreachable
     elif "message larger than max" in details:
         failure = BadReply  # sending knows no limit, so it is what came back
-    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED or QUEUE_FULL in details:
+    elif code is StatusCode.RESOURCE_EXHAUSTED or QUEUE_FULL in details:
         failure = EndpointBusy
-    elif code is grpc.StatusCode.INTERNAL and not _is_dead_process(error):
+    elif code is StatusCode.INTERNAL and not _is_dead_process(error):
         failure = ModelFailed
     return failure(f"Triton: {details.partition(chr(10))[0] or code.name}")

@@ -8,11 +8,11 @@ read.
 from collections.abc import Mapping
 from typing import ClassVar
 
-import grpc
+from grpc import StatusCode
 
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, parse, time_left, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse, time_left
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -24,6 +24,7 @@ from gateway.errors import (
     ModelFailed,
     RejectedByBackend,
 )
+from gateway.http2.call import CallFailed
 from gateway.inference import InferRequest, InferResponse
 from gateway.tensor_proto import encoded, read
 from gateway.wire_format import joined, map_entry
@@ -84,8 +85,8 @@ class TFServing:
         predict = self._channel.method(PREDICT)
         try:
             answer = await predict(_predict_request(request), timeout=time_left(request.deadline))
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        except CallFailed as error:
+            if error.code is StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from error
             raise _translate(error) from error
         try:
@@ -99,7 +100,7 @@ class TFServing:
         asked = GetModelStatusRequest(model_spec=_model_spec(model, version, variant)).SerializeToString()
         try:
             reply = parse(GetModelStatusResponse, await get_status(asked, timeout=READY_TIMEOUT_SECONDS))
-        except (grpc.aio.AioRpcError, BadReply):
+        except (CallFailed, BadReply):
             return False
         return any(
             status.version == int(version) and status.state == ModelVersionStatus.AVAILABLE
@@ -153,18 +154,18 @@ def _predict_request(request: InferRequest) -> bytes:
     return joined(message, (map_entry(number, tensor.name, *encoded(tensor)) for tensor in request.inputs))
 
 
-def _translate(error: grpc.aio.AioRpcError) -> InferwayError:
+def _translate(error: CallFailed) -> InferwayError:
     """Who is to blame for a failed call."""
-    code, text = error.code(), error.details() or ""
+    code, text = error.code, error.details
     message = f"TF Serving: {code.name}: {text}"
     match code:
-        case grpc.StatusCode.INVALID_ARGUMENT:
+        case StatusCode.INVALID_ARGUMENT:
             return RejectedByBackend(text)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+        case StatusCode.RESOURCE_EXHAUSTED:
             return EndpointFailed(message) if TOO_LARGE in text.lower() else EndpointBusy(message)
-        case grpc.StatusCode.INTERNAL:
+        case StatusCode.INTERNAL:
             return ModelFailed(message)
-        case _ if was_never_sent(error):
+        case _ if not error.was_sent:
             return EndpointUnreachable(message)
         case _:
             return EndpointFailed(message)

@@ -13,14 +13,14 @@ archive: its inputs and its reply are bytes that mean nothing to the gateway.
 from collections.abc import Mapping
 from typing import ClassVar
 
-import grpc
 import orjson
 from google.protobuf.empty_pb2 import Empty
+from grpc import StatusCode
 
 from gateway import tensor_frame
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, parse, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel, parse
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -35,6 +35,7 @@ from gateway.errors import (
     RejectedByBackend,
     VersionNotFound,
 )
+from gateway.http2.call import CallFailed
 from gateway.inference import InferRequest, InferResponse, Tensor, split_bytes
 from gateway.wire_format import joined, map_entry
 from services.protocol.torchserve_pb2 import (
@@ -102,7 +103,7 @@ class TorchServe:
         predict = self._inference.method(PREDICTIONS)
         try:
             reply = parse(PredictionResponse, await self._calls(predict(sent, timeout=CALL_SECONDS)))
-        except grpc.aio.AioRpcError as error:
+        except CallFailed as error:
             raise self._translate(error, request) from error
         if contract is None:
             outputs: tuple[Tensor, ...] = (Tensor.of_bytes("prediction", (1,), [reply.prediction]),)
@@ -124,7 +125,7 @@ class TorchServe:
             entries = orjson.loads(parse(ManagementResponse, description).msg)
             return any(worker["status"] == "READY" for entry in entries for worker in entry["workers"])
         except (
-            grpc.aio.AioRpcError,
+            CallFailed,
             BadReply,
             ValueError,
             LookupError,
@@ -141,16 +142,16 @@ class TorchServe:
     def _engine_name(self, model: str, variant: str) -> str:
         return engine_model_name(model, variant) if model in self._contracts else model
 
-    def _translate(self, error: grpc.aio.AioRpcError, request: InferRequest) -> InferwayError:
+    def _translate(self, error: CallFailed, request: InferRequest) -> InferwayError:
         """What a failed call means, in the gateway's words."""
-        code, details = error.code(), error.details() or ""
+        code, details = error.code, error.details
         if "ModelVersionNotFoundException" in details and request.model not in self._contracts:
             known = ["those of its archives in TorchServe"]
             return VersionNotFound(request.model, "version", request.version, known)
         failure: type[InferwayError] = EndpointFailed
-        if code is grpc.StatusCode.INVALID_ARGUMENT:
+        if code is StatusCode.INVALID_ARGUMENT:
             failure = RejectedByBackend
-        elif was_never_sent(error):
+        elif not error.was_sent:
             failure = EndpointUnreachable
         elif "Prediction failed" in details:
             failure = HandlerFailed

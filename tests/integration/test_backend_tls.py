@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.grpc_channel import GrpcChannel, was_never_sent
+from gateway.backends.grpc_channel import GrpcChannel
 from gateway.configuration import ConfigurationError
+from gateway.http2.call import CallFailed
 from gateway.security_settings import EndpointTlsSettings
 from services.launch import Running, free_port
 from services.protocol import open_inference_pb2 as oip
@@ -55,8 +56,8 @@ async def answers(channel: GrpcChannel) -> bool:
     call = channel.method(LIVE)
     try:
         reply = await call(oip.ServerLiveRequest().SerializeToString(), timeout=SOON)
-    except grpc.aio.AioRpcError as error:
-        return not was_never_sent(error)  # any other failure is none of TLS
+    except CallFailed as error:
+        return error.was_sent  # any other failure is none of TLS
     return oip.ServerLiveResponse.FromString(reply).live
 
 

@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from loadtests.bench import __main__ as command
 from loadtests.bench import systems
 from loadtests.bench.closed_loop import LoadFailed, Loop, read_report
 from loadtests.bench.grpc_loop import frame, header_block
-from loadtests.bench.measure import Measured, ratio
+from loadtests.bench.measure import QUICK, Measured, ratio
 from loadtests.bench.report import page
 from loadtests.bench.server_scenario import largest_rate
 from loadtests.bench.systems import running_peer
@@ -130,3 +131,35 @@ def test_a_peer_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str
 def test_the_page_shows_the_results_that_stand_beside_it() -> None:
     results = json.loads((ROOT / "docs" / "performance" / "results.json").read_text())
     assert page(results) in (ROOT / "docs" / "performance.md").read_text()
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_peer_whose_worker_ends_is_started_once_more_and_the_page_says_so(
+    failures: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[Path] = []
+
+    def compare(*_: object) -> dict[str, str]:
+        if len(started) <= failures:
+            raise LoadFailed("its worker has ended")
+        return {"settings": "one worker"}
+
+    @contextmanager
+    def running(folder: Path) -> Iterator[None]:
+        started.append(folder)
+        yield
+
+    monkeypatch.setattr(command, "compare", compare)
+
+    def measured() -> object:
+        return command._compared("mosec", running, tmp_path, QUICK, None)["settings"]  # type: ignore[arg-type]
+
+    if failures > 1:
+        with pytest.raises(LoadFailed, match="its worker has ended"):
+            measured()
+    else:
+        first = "one worker"
+        assert measured() == (
+            f"{first}; failed in a first try, and was started once more" if failures else first
+        )
+    assert len(set(started)) == min(failures, 1) + 1
