@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from random import Random
 
 from gateway.balancing import p2c
@@ -182,10 +181,10 @@ class Balancer:
         timeout = asyncio.timeout(limit)
         try:
             async with timeout:
-                response = await endpoint.infer(replace(request, deadline=started + limit))
+                response = await endpoint.infer(request.until(started + limit))
             outcome = OK
             self._passive_health.answered(endpoint, sent=started, now=self._clock())
-            return replace(response, endpoint=endpoint.name)
+            return response.by(endpoint.name)
         except TimeoutError:
             # The clock is not asked: uvloop's timers, in whole milliseconds, mostly fire before it says so.
             # And a server that was told the limit may say first that it is over.
