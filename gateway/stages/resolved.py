@@ -57,7 +57,7 @@ class Resolved:
             InvalidTensor: a tensor does not fit the contract.
             BodyTooLarge: the tensors are over the limit.
         """
-        if sum(len(tensor.data) for tensor in request.inputs) > self._max_request_bytes:
+        if sum([len(tensor.data) for tensor in request.inputs]) > self._max_request_bytes:
             raise BodyTooLarge(self._max_request_bytes)
         canary = self._canaries.get(request.model)
         if canary is not None and not (request.version or request.label or request.variant):
