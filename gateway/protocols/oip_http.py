@@ -131,7 +131,9 @@ class _OpenInference:
         contract = self._edge.catalog.contract(model)
         self._edge.catalog.version(model, version=version)
         body = self._heads.read(call.body, call.headers.get(_HEADER_LENGTH), contract)
-        asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
+        asked, own = call.timeout_seconds, timeout_seconds(body.parameters)
+        if own and (not asked or own < asked):
+            asked = own
         request = InferRequest(
             model=model,
             version=version,
@@ -140,7 +142,7 @@ class _OpenInference:
             inputs=body.inputs,
             outputs=tuple(body.forms),
             parameters=backend_parameters(body.parameters),
-            deadline=self._edge.deadline(model, min(asked, default=None), arrived=call.arrived),
+            deadline=self._edge.deadline(model, asked, arrived=call.arrived),
             id=body.id,
             priority=priority(body.parameters, call.header(_PRIORITY)),
         )
