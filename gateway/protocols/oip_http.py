@@ -22,7 +22,6 @@ from gateway.protocols.edge import (
     Edge,
     backend_parameters,
     priority,
-    reply_facts,
     timeout_seconds,
 )
 from gateway.protocols.http import HttpCall, Routes
@@ -47,7 +46,8 @@ UNSUPPORTED_PATHS = (
 )
 """Parts of Triton's protocol that Inferway does not serve; no entry of `extensions` promises them."""
 
-_HEADER_LENGTH, _PRIORITY = HEADER_LENGTH.lower().encode(), PRIORITY.encode()
+_LENGTH = HEADER_LENGTH.lower()
+_HEADER_LENGTH, _PRIORITY = _LENGTH.encode(), PRIORITY.encode()
 
 _NOT_READY = 400
 """The status of "false" for the specification (any 4xx) and for Triton."""
@@ -194,8 +194,7 @@ def _all_binary(
 
 
 def _binary(response: InferResponse, header: bytes, tensors: Iterable[bytes | memoryview]) -> HttpReply:
-    headers = {**reply_facts(response), HEADER_LENGTH.lower(): str(len(header))}
-    return HttpReply(b"".join((header, *tensors)), content_type=OCTETS, headers=headers)
+    return answer(response, b"".join((header, *tensors)), OCTETS, (_LENGTH, str(len(header))))
 
 
 def _model_version(call: HttpCall) -> tuple[str, str]:
