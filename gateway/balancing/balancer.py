@@ -126,6 +126,10 @@ class Balancer:
         now = self._clock()
         return any(e.name not in request.excluded and e.is_available(now) for e in self.endpoints)
 
+    def has_others(self) -> bool:
+        """Whether there is more than one endpoint, in whatever health."""
+        return len(self.endpoints) > 1
+
     def idle_instances(self, excluded: frozenset[str]) -> int:
         """Of one that has some and is not excluded; else 0, or less where more than one batch waits at each.
 
