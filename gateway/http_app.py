@@ -1,8 +1,9 @@
 """The app of the HTTP port: the routes of every REST protocol, and what is answered where there is none."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -36,15 +37,17 @@ class HttpApp(FastAPI):
             if isinstance(route.endpoint, HttpEndpoint) and route.endpoint.measures
         ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request."""
         if scope["type"] == "http":
             method, path = scope["method"], scope["path"]
             for methods, pattern, endpoint in self._infers:
                 if method in methods and (found := pattern.match(path)):
                     scope["path_params"] = found.groupdict()
-                    await endpoint(scope, receive, send)
-                    return
+                    return endpoint(scope, receive, send)
+        return self._others(scope, receive, send)
+
+    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
         await in_task()
         await super().__call__(scope, receive, send)
 

@@ -5,8 +5,7 @@ Tensor bytes are always in OIP's raw form: row-major, little-endian, no padding;
 a 4-byte little-endian length before them. Nothing here knows a protocol, a backend or the network.
 
 None of these is changed once another may hold it, though only `PoolKey` is frozen: to make a frozen request
-takes four times as long as a plain one, and to `replace` a field of it eight times as long as a copy that
-names all of them; each request needs several of either.
+takes four times as long as a plain one, to `replace` a field eight times as long as a copy that names all.
 """
 
 import struct
@@ -173,11 +172,14 @@ class InferRequest:
     excluded: frozenset[str] = frozenset()
     picked: list[str] | None = field(default=None, compare=False)
     priority: int = 0
+    _pool: "PoolKey | None" = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def pool(self) -> "PoolKey":
         """Which pool can answer, once Resolved has run; without a contract, one for all versions."""
-        return PoolKey(self.model, self.version if self.variant else "", self.variant)
+        if self._pool is None:
+            self._pool = PoolKey(self.model, self.version if self.variant else "", self.variant)
+        return self._pool
 
     def resolved(self, version: str, variant: str, key: bytes) -> "InferRequest":
         """The same request, for a concrete version and variant."""
@@ -193,6 +195,25 @@ class InferRequest:
             self.id,
             self.sticky,
             key,
+            self.excluded,
+            self.picked,
+            self.priority,
+        )
+
+    def until(self, deadline: float) -> "InferRequest":
+        """The same request, whose caller will have gone at `deadline`."""
+        return InferRequest(
+            self.model,
+            self.inputs,
+            deadline,
+            self.version,
+            self.label,
+            self.variant,
+            self.outputs,
+            self.parameters,
+            self.id,
+            self.sticky,
+            self.key,
             self.excluded,
             self.picked,
             self.priority,
@@ -243,6 +264,23 @@ class InferResponse:
     expires_at: float = 0.0
     computed_seconds: float = 0.0
     key: bytes = field(default=b"", compare=False)
+
+    def by(self, endpoint: str) -> "InferResponse":
+        """The same answer, that `endpoint` computed."""
+        return InferResponse(
+            self.model,
+            self.version,
+            self.outputs,
+            self.variant,
+            self.id,
+            self.backend,
+            endpoint,
+            self.cache,
+            self.parameters,
+            self.expires_at,
+            self.computed_seconds,
+            self.key,
+        )
 
     def cached(self, cache: str, key: bytes, expires_at: float, computed_seconds: float) -> "InferResponse":
         """The same answer, as a tier gives it or has it."""

@@ -112,6 +112,7 @@ def http_config(app: ASGIApp, settings: ServerSettings, tls: ssl.SSLContext | No
     """How an app is served over HTTP/1.1."""
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http=HttpConnection,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -195,7 +195,7 @@ def _hedged(
     ratio = settings.hedging.budget_ratio
     return partial(
         Hedged,
-        takes={key: pool.takes for key, pool in pools.items() if key.model in hedged},
+        pools={key: pool for key, pool in pools.items() if key.model in hedged},
         latencies=learned.latencies,
         new_budget=partial(RetryBudget, ratio=ratio, floor_per_second=0),
         metrics=metrics,

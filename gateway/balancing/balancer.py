@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from random import Random
 
 from gateway.balancing import p2c
@@ -127,6 +126,10 @@ class Balancer:
         now = self._clock()
         return any(e.name not in request.excluded and e.is_available(now) for e in self.endpoints)
 
+    def has_others(self) -> bool:
+        """Whether there is more than one endpoint, in whatever health."""
+        return len(self.endpoints) > 1
+
     def idle_instances(self, excluded: frozenset[str]) -> int:
         """Of one that has some and is not excluded; else 0, or less where more than one batch waits at each.
 
@@ -182,10 +185,10 @@ class Balancer:
         timeout = asyncio.timeout(limit)
         try:
             async with timeout:
-                response = await endpoint.infer(replace(request, deadline=started + limit))
+                response = await endpoint.infer(request.until(started + limit))
             outcome = OK
             self._passive_health.answered(endpoint, sent=started, now=self._clock())
-            return replace(response, endpoint=endpoint.name)
+            return response.by(endpoint.name)
         except TimeoutError:
             # The clock is not asked: uvloop's timers, in whole milliseconds, mostly fire before it says so.
             # And a server that was told the limit may say first that it is over.

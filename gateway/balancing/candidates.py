@@ -30,8 +30,10 @@ def candidates(
             probation, of those that are ready and not draining, is at or below this.
     """
     ready = [e for e in endpoints if e.is_ready and not e.is_draining]
-    well = sum(not e.outlier.on_probation and not e.outlier.is_ejected(now) for e in ready)
-    if well > panic_ratio * len(ready):
+    well = [e for e in ready if not e.outlier.on_probation and not e.outlier.is_ejected(now)]
+    if len(well) == len(ready) and not excluded:
+        return ready
+    if len(well) > panic_ratio * len(ready):
         available = [e for e in ready if e.name not in excluded and e.is_available(now)]
         if available:
             return available

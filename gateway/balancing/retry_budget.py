@@ -26,7 +26,7 @@ class RetryBudget:
     def __init__(self, *, ratio: float, floor_per_second: float) -> None:
         self._ratio = ratio
         self._floor_per_second = floor_per_second
-        self._reserve = floor_per_second * BURST_SECONDS
+        self._full = self._reserve = floor_per_second * BURST_SECONDS
         self._deposits = 0.0
         self._seen = -math.inf
 
@@ -47,10 +47,10 @@ class RetryBudget:
         return True
 
     def _advance(self, now: float) -> None:
-        passed = max(0.0, now - self._seen)
-        self._seen = max(self._seen, now)
+        passed = now - self._seen
+        if passed <= 0:
+            return
+        self._seen = now
         self._deposits *= math.exp(-passed / WINDOW_SECONDS)
-        full = self._floor_per_second * BURST_SECONDS
-        self._reserve = (
-            full if passed == math.inf else min(full, self._reserve + passed * self._floor_per_second)
-        )
+        if self._reserve < self._full:
+            self._reserve = min(self._full, self._reserve + passed * self._floor_per_second)

@@ -13,6 +13,9 @@ from blake3 import blake3
 from gateway.inference import InferRequest, Parameter
 
 KEY_BYTES = 32
+JOINED_BYTES = 64 * 1024
+"""Data up to this size is hashed in one step with what stands around it: to copy 3 kB takes 0.1 us, and each
+further step 0.5."""
 KNOWN = 1024
 """Beginnings and ends of canonical forms that are kept: those of a model's requests are mostly the same."""
 
@@ -29,13 +32,21 @@ def content_key(request: InferRequest, version: str, variant: str, build_digest:
         build_digest: `Contract.build_digest` of that version and variant.
     """
     inputs = request.inputs
-    hasher = blake3(build_digest + _begin(request.model, version, variant, len(inputs)))
+    parts: list[bytes | memoryview] = [build_digest, _begin(request.model, version, variant, len(inputs))]
+    data_bytes = 0
     for tensor in inputs if len(inputs) == 1 else sorted(inputs, key=lambda tensor: tensor.name):
-        hasher.update(_before_data(tensor.name, tensor.datatype, tensor.shape) + _length(len(tensor.data)))
-        hasher.update(tensor.data)
-    hasher.update(_end(request.outputs))
-    for name, value in sorted(request.parameters.items()):
-        hasher.update(_joined(name.encode(), _parameter(value)))
+        data = tensor.data
+        data_bytes += len(data)
+        parts += _before_data(tensor.name, tensor.datatype, tensor.shape), _length(len(data)), data
+    parts.append(_end(request.outputs))
+    if request.parameters:
+        for name, value in sorted(request.parameters.items()):
+            parts.append(_joined(name.encode(), _parameter(value)))
+    if data_bytes <= JOINED_BYTES:
+        return blake3(b"".join(parts)).digest(KEY_BYTES)
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
     return hasher.digest(KEY_BYTES)
 
 

@@ -76,7 +76,7 @@ class MemoryStore:
 
     async def put(self, key: bytes, response: InferResponse, ttl_seconds: float, /) -> None:
         """Keep an answer, and make room for it."""
-        tensors_bytes = sum(len(tensor.data) for tensor in response.outputs)
+        tensors_bytes = sum([len(tensor.data) for tensor in response.outputs])
         size_bytes = tensors_bytes + ENTRY_OVERHEAD_BYTES
         if size_bytes > self._limit_bytes:
             return

@@ -36,7 +36,8 @@ class Keyring:
             Unauthenticated: it is none, or none that is valid.
         """
         key_id, secret = split(presented)
-        return verify(await self._stored(key_id), secret, self._wall_clock())
+        key = self._in_file(key_id) or await self._in_store(key_id)
+        return verify(key, secret, self._wall_clock())
 
     async def again(self, key: Key) -> Key:
         """A key that was found valid, as it is now.
@@ -44,17 +45,17 @@ class Keyring:
         Raises:
             Unauthenticated: it is not valid any more.
         """
-        now = await self._stored(key.id)
+        now = self._in_file(key.id) or await self._in_store(key.id)
         if now is None or now.digest != key.digest:
             raise Unauthenticated("the API key is not valid")
         check_valid(now, self._wall_clock())
         return now
 
-    async def _stored(self, key_id: str) -> Key | None:
-        key = self._file.keys.get(key_id) if self._file else None
-        if key is None and self._store is not None:
-            key = await self._store.find(key_id)
-        return key
+    def _in_file(self, key_id: str) -> Key | None:
+        return self._file.keys.get(key_id) if self._file else None
+
+    async def _in_store(self, key_id: str) -> Key | None:
+        return await self._store.find(key_id) if self._store else None
 
     def refresh(self) -> None:
         """Read the file again if it has changed."""

@@ -19,7 +19,9 @@ def begin(work: Coroutine[Any, None, None]) -> asyncio.Task[None] | None:
         waits_for = context.run(work.send, None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_rest(work, waits_for), context=context)
+    # Who waits for no more than a turn, as `in_task` does, goes on with a task's first step.
+    rest = work if waits_for is None else _rest(work, waits_for)
+    return asyncio.get_running_loop().create_task(rest, context=context)
 
 
 @coroutine

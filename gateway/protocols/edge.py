@@ -13,7 +13,7 @@ from gateway.caching.recall import Recall
 from gateway.catalog import Catalog
 from gateway.chain import Infer
 from gateway.errors import DeadlineExceeded, MalformedBody
-from gateway.inference import InferResponse, Parameter
+from gateway.inference import NO_PARAMETERS, InferResponse, Parameter
 from gateway.stages.measured import Measured
 from gateway.tracing import Tracing
 
@@ -147,6 +147,8 @@ async def in_thread(turn: asyncio.Lock | asyncio.Semaphore, work: Callable[[], T
 
 def backend_parameters(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
     """The request parameters that the backend is to see."""
+    if parameters.keys() <= CONSUMED_PARAMETERS:  # as of most requests
+        return NO_PARAMETERS
     return {name: value for name, value in parameters.items() if name not in CONSUMED_PARAMETERS}
 
 

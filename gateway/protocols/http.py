@@ -19,6 +19,7 @@ from opentelemetry.semconv.attributes.http_attributes import (
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.caching.recall import Recall
 from gateway.errors import InferwayError, MalformedBody
 from gateway.protocols.at_once import in_task
 from gateway.protocols.edge import NO_SPAN, PRIORITY, STICKY, VARIANT, Edge, in_thread, priority
@@ -61,7 +62,8 @@ class HttpCall(NamedTuple):
 
     def header(self, name: bytes) -> str:
         """A header's value; empty when it was not sent."""
-        return self.headers.get(name, b"").decode("latin-1")
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else ""
 
     @property
     def variant(self) -> str:
@@ -176,22 +178,22 @@ class HttpEndpoint:
             deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
             body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
-        reply = await self._answer(call)
+        recall = edge.recall
+        if recall is not None and self.measures and model in recall.models:
+            reply = await self._recalled(call, recall)
+        else:
+            await in_task()
+            reply = await self._handler(call)
         accept = headers.get(b"accept-encoding")
         return reply if accept is None else await coded(reply, accept.decode("latin-1"))
 
-    async def _answer(self, call: HttpCall) -> HttpReply:
+    async def _recalled(self, call: HttpCall, recall: Recall[HttpReply]) -> HttpReply:
         """What these very bytes were answered with before, else what the handler makes of them."""
-        recall = self._edge.recall
-        if recall is None or not self.measures or call.path.get("model") not in recall.models:
-            await in_task()
-            return await self._handler(call)
         wire = wire_form(self._route, call.path, call.headers, call.query, call.body)
         known = None if wire is None else await recall.find(wire)
         if known is not None:
             call.measurement.answered(known.response)
-            reply: HttpReply = known.reply
-            return reply
+            return known.reply
         await in_task()
         reply = await self._handler(call)
         response = call.measurement.response

@@ -65,9 +65,31 @@ def _lines(content_type: bytes, body_bytes: int, headers: tuple[tuple[str, str],
     return b"".join(b"%b: %b\r\n" % pair for pair in _pairs(content_type, body_bytes, headers))
 
 
-def answer(response: InferResponse, body: bytes, content_type: bytes = JSON) -> HttpReply:
-    """A 200 whose headers say which cache, variant, version and backend answered."""
-    return HttpReply(body, content_type=content_type, headers=reply_facts(response))
+def answer(
+    response: InferResponse, body: bytes, content_type: bytes = JSON, more: tuple[str, str] | None = None
+) -> HttpReply:
+    """A 200 whose headers say which cache, variant, version and backend answered, and `more`."""
+    headers, lines = _answer_head(
+        content_type, len(body), more, response.cache, response.variant, response.version, response.backend
+    )
+    return HttpReply(body, content_type=content_type, headers=headers, lines=lines)
+
+
+@lru_cache(KNOWN)
+def _answer_head(
+    content_type: bytes,
+    body_bytes: int,
+    more: tuple[str, str] | None,
+    cache: str,
+    variant: str,
+    version: str,
+    backend: str,
+) -> tuple[Mapping[str, str], bytes]:
+    """The headers of an answer, and all of its header lines."""
+    headers = reply_facts(InferResponse("", version, (), variant, backend=backend, cache=cache))
+    if more is not None:
+        headers |= (more,)
+    return headers, _lines(content_type, body_bytes, tuple(headers.items()))
 
 
 async def coded(reply: HttpReply, accept: str) -> HttpReply:

@@ -4,7 +4,7 @@ Listeners start once, and configurations come and go. Every configuration has an
 own; a request meets those of one configuration from its first byte to its reply.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -21,9 +21,9 @@ class LatestHttp:
     def __init__(self, latest: Callable[[], ASGIApp]) -> None:
         self._latest = latest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
-        await self._latest()(scope, receive, send)
+        return self._latest()(scope, receive, send)
 
 
 class LatestHandlers(grpc.GenericRpcHandler):

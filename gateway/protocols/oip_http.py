@@ -22,7 +22,6 @@ from gateway.protocols.edge import (
     Edge,
     backend_parameters,
     priority,
-    reply_facts,
     timeout_seconds,
 )
 from gateway.protocols.http import HttpCall, Routes
@@ -47,7 +46,8 @@ UNSUPPORTED_PATHS = (
 )
 """Parts of Triton's protocol that Inferway does not serve; no entry of `extensions` promises them."""
 
-_HEADER_LENGTH, _PRIORITY = HEADER_LENGTH.lower().encode(), PRIORITY.encode()
+_LENGTH = HEADER_LENGTH.lower()
+_HEADER_LENGTH, _PRIORITY = _LENGTH.encode(), PRIORITY.encode()
 
 _NOT_READY = 400
 """The status of "false" for the specification (any 4xx) and for Triton."""
@@ -131,7 +131,9 @@ class _OpenInference:
         contract = self._edge.catalog.contract(model)
         self._edge.catalog.version(model, version=version)
         body = self._heads.read(call.body, call.headers.get(_HEADER_LENGTH), contract)
-        asked = [seconds for seconds in (call.timeout_seconds, timeout_seconds(body.parameters)) if seconds]
+        asked, own = call.timeout_seconds, timeout_seconds(body.parameters)
+        if own and (not asked or own < asked):
+            asked = own
         request = InferRequest(
             model=model,
             version=version,
@@ -140,7 +142,7 @@ class _OpenInference:
             inputs=body.inputs,
             outputs=tuple(body.forms),
             parameters=backend_parameters(body.parameters),
-            deadline=self._edge.deadline(model, min(asked, default=None), arrived=call.arrived),
+            deadline=self._edge.deadline(model, asked, arrived=call.arrived),
             id=body.id,
             priority=priority(body.parameters, call.header(_PRIORITY)),
         )
@@ -192,8 +194,7 @@ def _all_binary(
 
 
 def _binary(response: InferResponse, header: bytes, tensors: Iterable[bytes | memoryview]) -> HttpReply:
-    headers = {**reply_facts(response), HEADER_LENGTH.lower(): str(len(header))}
-    return HttpReply(b"".join((header, *tensors)), content_type=OCTETS, headers=headers)
+    return answer(response, b"".join((header, *tensors)), OCTETS, (_LENGTH, str(len(header))))
 
 
 def _model_version(call: HttpCall) -> tuple[str, str]:

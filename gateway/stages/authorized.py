@@ -5,6 +5,9 @@ which is only read once the key has been found valid. Outside of Resolved and of
 key may not ask is neither looked up nor answered from what others asked.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
 from gateway.access import Access
 from gateway.chain import Infer
 from gateway.inference import InferRequest, InferResponse
@@ -22,11 +25,11 @@ class Authorized:
         self._call_next = call_next
         self._access = access
 
-    async def __call__(self, request: InferRequest, /) -> InferResponse:
+    def __call__(self, request: InferRequest, /) -> Coroutine[Any, Any, InferResponse]:
         """Answer one request.
 
         Raises:
             ModelForbidden: the key may not call the model.
         """
         self._access.check_model(request.model)
-        return await self._call_next(request)
+        return self._call_next(request)

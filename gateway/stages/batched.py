@@ -117,7 +117,14 @@ class Batched:
         )
         if is_enough or self._max_delay_seconds:
             self._send_what_may()
-        outcome = await self._outcome(item)
+        self._deadlines.set(item, request.deadline - now)
+        try:
+            outcome = await item.waiter.outcome
+        except asyncio.CancelledError:
+            leave(item, self._queue)
+            raise
+        finally:
+            self._deadlines.stop(item)
         if outcome is None:
             return await self._alone(request)
         if isinstance(outcome, Exception):
@@ -141,17 +148,6 @@ class Batched:
             return response
         finally:
             self._ended(rows)
-
-    async def _outcome(self, item: Item[Waiter]) -> InferResponse | Exception | None:
-        """What becomes of an item; its own deadline ends the wait."""
-        self._deadlines.set(item, item.request.deadline - item.arrived)
-        try:
-            return await item.waiter.outcome
-        except asyncio.CancelledError:
-            leave(item, self._queue)
-            raise
-        finally:
-            self._deadlines.stop(item)
 
     def _expire(self, item: Item[Waiter]) -> None:
         leave(item, self._queue)

@@ -69,25 +69,24 @@ class Cached:
         """
         if not request.key:
             return await self._call_next(request)
-        known = await self._known(request)
+        store, key = self._store, request.key
+        known = await (store.get(request.model, key) if store.answers_at_once else self._known(request))
         if known is not None:
             self._hits[request.model].inc()
             self._saved[request.model].inc(known.computed_seconds)
             return known if known.cache == self._tier else replace(known, cache=self._tier)
         self._misses[request.model].inc()
-        voids = self._store.voids
+        voids = store.voids
         asked = self._clock()
         response = await self._call_next(request)
         # Stored only under the key of what really answered, and not if answers were voided meanwhile.
         is_its_own = (response.version, response.variant) == (request.version, request.variant)
-        if is_its_own and voids == self._store.voids:
+        if is_its_own and voids == store.voids:
             return await self._keep(request, response, self._clock() - asked)
         return replace(response, cache="miss") if response.cache == "off" else response
 
     async def _known(self, request: InferRequest) -> InferResponse | None:
         """What the tier has, unless the request's deadline passes before it says so."""
-        if self._store.answers_at_once:
-            return await self._store.get(request.model, request.key)
         left = request.deadline - self._clock()
         try:
             async with asyncio.timeout(None if left == math.inf else left):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.alarms import Alarms
 from gateway.balancing.latency_quantile import LatencyQuantile
@@ -28,13 +29,20 @@ QUANTILE = 0.95
 
 WON, LOST, REFUSED = RESULTS = "won", "lost", "refused"
 
-Takes = Callable[[InferRequest], bool]
-"""Whether an endpoint of a pool would take a request now."""
+
+class Hedging(Protocol):
+    """What is asked of a pool's balancer."""
+
+    def has_others(self) -> bool:
+        """Whether the pool has more than one endpoint."""
+
+    def takes(self, request: InferRequest, /) -> bool:
+        """Whether an endpoint of the pool would take a request now."""
 
 
 @dataclass(slots=True)
 class _Pool:
-    takes: Takes
+    endpoints: Hedging
     budget: RetryBudget
     latency: LatencyQuantile
     delays: "Alarms[_Race]" = field(default_factory=lambda: Alarms(_Race.ring))
@@ -44,11 +52,11 @@ class Hedged:
     """Sends a second attempt after the pool's own 95th percentile, and takes the first good answer.
 
     An attempt's latency is its pool's also when the hedge has won: it would have taken longer than that, and
-    how much longer does not move the percentile.
+    how much longer does not move the percentile. A pool of one endpoint is asked once, as nobody else can be.
 
     Args:
         call_next: what it wraps.
-        takes: by pool, whether an endpoint of it would take a request; only these pools are hedged.
+        pools: the balancers of those that are hedged.
         latencies: of these pools.
         new_budget: makes what a pool's hedges are paid from. Only answers pay in, so that endpoints that all
             fail get no hedges on top of the retries.
@@ -60,17 +68,17 @@ class Hedged:
         self,
         call_next: Infer,
         *,
-        takes: Mapping[PoolKey, Takes],
+        pools: Mapping[PoolKey, Hedging],
         latencies: Mapping[PoolKey, LatencyQuantile],
         new_budget: Callable[[], RetryBudget],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.call_next = call_next
-        self._pools = {key: _Pool(taken, new_budget(), latencies[key]) for key, taken in takes.items()}
+        self._pools = {key: _Pool(pool, new_budget(), latencies[key]) for key, pool in pools.items()}
         self._metrics = metrics
         self._clock = clock
-        for model in {key.model for key in takes}:
+        for model in {key.model for key in pools}:
             for result in RESULTS:
                 metrics.hedges.labels(model, result)  # from 0 on, so that the first is an increase
 
@@ -85,7 +93,7 @@ class Hedged:
             return await self.call_next(request)
         started = self._clock()
         delay = pool.latency.at(started)
-        if delay == math.inf or started + delay >= request.deadline:
+        if delay == math.inf or started + delay >= request.deadline or not pool.endpoints.has_others():
             response = await self.call_next(request)
         else:
             race = _Race(self, pool, request, delay)
@@ -106,7 +114,7 @@ class Hedged:
     def may_hedge(self, pool: _Pool, request: InferRequest) -> bool:
         """Whether this second attempt would be in time, taken by somebody, and paid."""
         now = self._clock()
-        if now >= request.deadline or not pool.takes(request):
+        if now >= request.deadline or not pool.endpoints.takes(request):
             return False
         is_paid = pool.budget.withdraw(now)
         if not is_paid:

@@ -3,7 +3,8 @@
 Inside of Retry, which may come again for another endpoint; outside of every Balancer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from gateway.chain import Infer
 from gateway.errors import Unavailable
@@ -27,7 +28,7 @@ class Routed:
         self._pools = pools
         self._shadows = shadows
 
-    async def __call__(self, request: InferRequest, /) -> InferResponse:
+    def __call__(self, request: InferRequest, /) -> Coroutine[Any, Any, InferResponse]:
         """Answer one request.
 
         Raises:
@@ -37,8 +38,12 @@ class Routed:
         if pool is None:
             what = f"model '{request.model}' version {request.version} variant '{request.variant}'"
             raise Unavailable(f"no pool serves {what}; see `pools` in inferway.yaml")
-        response = await pool(request)
-        if self._shadows:
-            for shadow in self._shadows.get(request.pool, ()):
-                shadow.offer(request, response)
-        return response
+        shadows = self._shadows.get(request.pool)
+        return _shadowed(pool, shadows, request) if shadows else pool(request)
+
+
+async def _shadowed(pool: Infer, shadows: Sequence[Shadow], request: InferRequest) -> InferResponse:
+    response = await pool(request)
+    for shadow in shadows:
+        shadow.offer(request, response)
+    return response

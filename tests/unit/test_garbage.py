@@ -163,7 +163,7 @@ async def test_a_hedged_requests_tensors_are_gone_whoever_wins(order: str, answe
     )
     infer = Hedged(
         balancer,
-        takes={key: balancer.takes},
+        pools={key: balancer},
         latencies={key: LatencyQuantile(QUANTILE)},
         new_budget=lambda: RetryBudget(ratio=0, floor_per_second=100),
         metrics=metrics,

@@ -76,9 +76,9 @@ class Rig:
 
         def hedged(call_next: Infer) -> Infer:
             budget = partial(RetryBudget, ratio=1, floor_per_second=10)
-            latencies, takes = {pool: LatencyQuantile(QUANTILE)}, {pool: balancer.takes}
+            latencies = {pool: LatencyQuantile(QUANTILE)}
             self.hedged = Hedged(
-                call_next, takes=takes, latencies=latencies, new_budget=budget, metrics=metrics
+                call_next, pools={pool: balancer}, latencies=latencies, new_budget=budget, metrics=metrics
             )
             return self.hedged
 

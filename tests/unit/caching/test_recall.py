@@ -22,10 +22,10 @@ class Rig:
     def __init__(self, limit_bytes: int = 100 * HIT_BYTES) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(2**20, clock=self.clock)
-        metrics = Metrics(CollectorRegistry())
-        self.hits = metrics.lookups.labels("m", "memory", "hit")
-        self.saved = metrics.cache_saved.labels("m", "memory")
-        self.recall: Recall[bytes] = Recall(self.store, limit_bytes, {"m": self.hits}, {"m": self.saved})
+        metrics = self.metrics = Metrics(CollectorRegistry())
+        hits = metrics.lookups.labels("m", "memory", "hit")
+        saved = metrics.cache_saved.labels("m", "memory")
+        self.recall: Recall[bytes] = Recall(self.store, limit_bytes, {"m": hits}, {"m": saved})
 
     async def put(self, response: InferResponse = HIT) -> None:
         await self.store.put(response.key, response, 60)
@@ -53,8 +53,9 @@ async def test_bytes_that_were_answered_before_are_answered_again(rig: Rig) -> N
 async def test_what_is_found_counts_as_a_hit_of_the_memory_tier_and_what_is_not_does_not(rig: Rig) -> None:
     for wire in ("wire", "wire", "other"):
         await rig.found(wire)
-    assert rig.hits._value.get() == 2
-    assert rig.saved._value.get() == 2 * HIT.computed_seconds
+    value, labels = rig.metrics.registry.get_sample_value, {"model": "m", "tier": "memory"}
+    assert value("gateway_cache_lookups_total", {**labels, "result": "hit"}) == 2
+    assert value("gateway_cache_saved_seconds_total", labels) == 2 * HIT.computed_seconds
 
 
 async def test_nothing_is_recalled_after_its_end_in_the_memory_tier(rig: Rig) -> None:

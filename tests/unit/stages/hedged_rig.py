@@ -51,7 +51,7 @@ class Rig:
         self.budget = RetryBudget(ratio=0, floor_per_second=hedges)
         self.infer = Hedged(
             self.balancer,
-            takes={POOL: self.balancer.takes},
+            pools={POOL: self.balancer},
             latencies={POOL: LatencyQuantile(QUANTILE)},
             new_budget=lambda: self.budget,
             metrics=metrics,

@@ -24,8 +24,9 @@ async def test_a_key_for_other_models_reaches_nothing_and_is_counted() -> None:
     with pytest.raises(ModelForbidden):
         await stage(a_request())
     assert infer.requests == []
-    assert metrics.refused.labels("model")._value.get() == 1
-    assert metrics.key_requests.labels("other", "model")._value.get() == 1
+    value = metrics.registry.get_sample_value
+    assert value("gateway_refused_requests_total", {"reason": "model"}) == 1
+    assert value("gateway_key_requests_total", {"key": "other", "result": "model"}) == 1
 
 
 @pytest.mark.parametrize(
