@@ -34,6 +34,9 @@ from gateway.stages.measured import FAULTS, Measurement, outcome_of
 
 Attributes = Mapping[str, str | int]
 _W3C = TraceContextTextMapPropagator()
+MAX_STATE_CHARS = 512
+"""Of a caller's `tracestate`, which W3C asks to pass on; what is over goes, whole entries of it. Servers have
+bounds on headers, which one caller's must not reach."""
 
 
 class Tracing:
@@ -68,6 +71,8 @@ class Tracing:
         caller = Context()
         if values:
             states = ",".join(value for key, value in values if key == "tracestate")
+            if len(states) > MAX_STATE_CHARS:
+                states = states[: MAX_STATE_CHARS + 1].rpartition(",")[0]
             caller = _W3C.extract({**dict(values), "tracestate": states}, caller)
         span = self._tracer.start_span(name, caller, SpanKind.SERVER, attributes)
         return RequestSpan(span, measurement, status)

@@ -369,6 +369,16 @@ async def test_the_server_gets_the_trace_with_the_attempt_as_its_parent(
     assert attempts == ([parent] if flag == "01" else [])
 
 
+async def test_a_long_tracestate_is_cut_between_entries() -> None:
+    backend = _Listening()
+    rig = Rig(backend)
+    entries = [f"v{number}={'x' * 60}" for number in range(30)]
+    await rig.http({**SAMPLED, "tracestate": ",".join(entries)})
+    passed = backend.metadata["tracestate"].split(",")
+    assert passed == entries[: len(passed)]
+    assert 512 - 64 < len(backend.metadata["tracestate"]) <= 512
+
+
 async def test_a_warm_up_belongs_to_no_trace() -> None:
     backend = _Listening()
     rig = Rig(backend)
