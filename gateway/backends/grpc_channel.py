@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextvars import Context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
@@ -14,7 +14,7 @@ from grpc import StatusCode
 from gateway import __version__
 from gateway.backends.channel_tls import ChannelTls
 from gateway.errors import BadReply
-from gateway.http2.call import Call
+from gateway.http2.call import Call, withdraw
 from gateway.http2.connection import Connection
 from gateway.http2.frames import header
 from gateway.request_id import outgoing_metadata
@@ -28,20 +28,20 @@ CONNECT_SECONDS = 5.0
 """How long one address may take to connect, TLS and HTTP/2's settings included."""
 CLOSE_SECONDS = 1.0
 VANISHED_SECONDS = 20
-"""A server whose system acknowledges nothing for so long, nor answers TCP itself on an idle connection,
-is gone with its machine; without this it takes a quarter of an hour to say so."""
+"""A server that reads nothing for so long, or whose system does not answer TCP itself on an idle connection,
+has vanished with its machine or stands still; without this it takes a quarter of an hour to say so."""
 FIRST_BACKOFF_SECONDS, BACKOFF_FACTOR, MAX_BACKOFF_SECONDS = 0.1, 1.6, 1.0
-"""After an address could not be reached, calls fail at once for so long."""
+"""After an address could not be reached, calls fail at once for so long. After servers that left without an
+answer to anything, calls wait for so long until the next connection."""
 DEADLINE_GRACE_SECONDS = 0.1
 """How much later a server's deadline is than the caller's: who waits here leaves first, and knows why."""
-_MAX_TIMEOUT_DIGITS = 10**8
 
 
 class GrpcChannel:
     """Unary calls to `host:port`, over one connection, which is made when it is needed and never pinged.
 
     Calls wait while it is being made; when that fails they fail, and so do others for a moment. The name is
-    looked up each time. A call that the server certainly has not begun is sent once more by itself.
+    looked up each time. A call that the server certainly has not begun is sent again by itself.
 
     Args:
         address: `host:port`.
@@ -60,8 +60,10 @@ class GrpcChannel:
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: dict[Call, None] = {}
         self._failure = ""
-        self._backoff = 0.0
+        self._failures = 0
         self._retry_at = -math.inf
+        self._fruitless = 0
+        self._look_up: asyncio.Future[list[Any]] | None = None
 
     def method(self, path: str) -> Method:
         """The call of the method at `path`.
@@ -95,6 +97,8 @@ class GrpcChannel:
             self._connecting.cancel()
             ended.append(self._connecting)
             self._connecting = None
+        if self._look_up is not None:
+            self._look_up.cancel()
         self._fail_waiting(StatusCode.CANCELLED, self._failure)
         for connection in [*self._connections]:
             connection.close()
@@ -107,14 +111,19 @@ class GrpcChannel:
         """Nobody waits for a call any more that waits for a connection."""
         self._waiting.pop(call, None)
 
+    def withdraw(self, reply: asyncio.Future[bytes]) -> None:
+        """End a call that has not been sent yet; one that the server may have goes on."""
+        withdraw(self._waiting, reply)
+        for connection in self._connections:
+            connection.withdraw(reply)
+
     def _call(self, headers: bytes, message: bytes, timeout: float | None) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
-        if timeout is not None:
-            headers += header("grpc-timeout", _timeout(timeout))
         for pair in outgoing_metadata() or ():
             headers += header(*pair)
         reply: asyncio.Future[bytes] = loop.create_future()
-        call = Call(headers, message, self._limit, reply)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        call = Call(headers, message, self._limit, reply, deadline)
         if timeout is None:
             reply.add_done_callback(call.leave)
         else:
@@ -131,6 +140,8 @@ class GrpcChannel:
         return reply
 
     def _begin(self, call: Call) -> None:
+        if call.reply.done():
+            return  # its caller left in this very moment
         if self._connection is not None:
             self._connection.begin(call)
             return
@@ -149,17 +160,17 @@ class GrpcChannel:
     async def _connect(self) -> None:
         """Make the connection, and begin what waits for it, or let that fail."""
         try:
+            if self._fruitless > 1:
+                await asyncio.sleep(_backoff(self._fruitless - 1))
             connection = await self._reach()
         except Exception as error:  # noqa: BLE001 # whatever it is, calls must not wait for it
             self._failure = f"failed to connect to {self._address}: {str(error) or type(error).__name__}"
-            self._backoff = min(
-                max(FIRST_BACKOFF_SECONDS, self._backoff * BACKOFF_FACTOR), MAX_BACKOFF_SECONDS
-            )
-            self._retry_at = time.monotonic() + self._backoff
+            self._failures += 1
+            self._retry_at = time.monotonic() + _backoff(self._failures)
             self._connecting = None
             self._fail_waiting(StatusCode.UNAVAILABLE, self._failure)
             return
-        self._backoff = 0.0
+        self._failures = 0
         self._connection, self._connecting = connection, None
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
@@ -174,8 +185,12 @@ class GrpcChannel:
         loop = asyncio.get_running_loop()
         host, _, port = self._address.rpartition(":")
         host = host.strip("[]")
+        if self._look_up is None:
+            # Only one at a time: it has a thread of the few there are, and no timeout gives that back.
+            self._look_up = asyncio.ensure_future(loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
+            self._look_up.add_done_callback(self._looked_up)
         async with asyncio.timeout(CONNECT_SECONDS):
-            found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+            found = await asyncio.shield(self._look_up)
         for number, (*_, place) in enumerate(found, 1):
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -208,10 +223,16 @@ class GrpcChannel:
             raise ConnectionError("the server has closed the connection at once")
         return connection
 
+    def _looked_up(self, look_up: "asyncio.Future[list[Any]]") -> None:
+        self._look_up = None
+        if not look_up.cancelled():
+            look_up.exception()  # who would have heard of it may have left
+
     def _drop(self, connection: Connection) -> None:
         """No call may begin on it any more."""
         if self._connection is connection:
             self._connection = None
+            self._fruitless = 0 if connection.has_answered else self._fruitless + 1
 
     def _renew(self, renewals: int) -> None:
         """Let the calls under way end on the old connection; the next opens another, with the new files."""
@@ -220,6 +241,7 @@ class GrpcChannel:
             self._retry_at = -math.inf
         if self._connection is not None:
             self._connection.drain()
+        self._fruitless = 0
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = self._start_connecting() if self._waiting else None
@@ -255,6 +277,11 @@ def time_left(deadline: float) -> float | None:
     return None if left == math.inf else max(0.0, left) + DEADLINE_GRACE_SECONDS
 
 
+def _backoff(times: int) -> float:
+    """How long to wait after so many failures in a row, at least one."""
+    return min(FIRST_BACKOFF_SECONDS * BACKOFF_FACTOR ** min(times - 1, 10), MAX_BACKOFF_SECONDS)
+
+
 def _notice_the_vanished(connected: socket.socket) -> None:
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -264,12 +291,3 @@ def _notice_the_vanished(connected: socket.socket) -> None:
     ):
         if hasattr(socket, option):  # not every system has all
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _timeout(seconds: float) -> str:
-    """As gRPC writes it: at most eight digits and a unit."""
-    seconds = max(0.0, seconds)
-    for unit, many in (("u", 1e6), ("m", 1e3)):
-        if (amount := math.ceil(seconds * many)) < _MAX_TIMEOUT_DIGITS:
-            return f"{amount}{unit}"
-    return f"{min(math.ceil(seconds), _MAX_TIMEOUT_DIGITS - 1)}S"

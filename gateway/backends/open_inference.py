@@ -84,7 +84,7 @@ class OpenInference:
     ) -> None:
         self._contracts = contracts
         self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
-        self._calls = UnbrokenCalls()
+        self._calls = UnbrokenCalls(self._channel.withdraw)
         self._dead: set[str] = set()
         self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}

@@ -78,7 +78,7 @@ class TorchServe:
         self._contracts = contracts
         self._inference = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
         self._management = GrpcChannel(management_address, max_request_bytes=max_request_bytes, tls=tls)
-        self._calls = UnbrokenCalls()
+        self._calls = UnbrokenCalls(self._inference.withdraw)
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.

@@ -4,15 +4,21 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 import asyncio
+import math
+import time
+from collections.abc import Iterable
 from typing import Protocol
 from urllib.parse import unquote
 
 from grpc import StatusCode
 
-from gateway.http2.frames import Headers
+from gateway.http2.frames import Headers, header
 
 PREFIX_BYTES = 5
 """In front of a message: whether it is compressed, and its length."""
+MAX_REPEATS = 3
+"""How often a call is sent again that the server said it has not begun."""
+_MAX_TIMEOUT_DIGITS = 10**8
 _STATUSES: dict[bytes, StatusCode] = {str(code.value[0]).encode(): code for code in StatusCode}
 _OF_HTTP = {
     b"400": StatusCode.INTERNAL,
@@ -61,17 +67,18 @@ class Call:
     """A call from its beginning to its reply.
 
     Args:
-        headers: its header block.
+        headers: its header block, without its deadline.
         message: serialised.
         limit: the largest reply in bytes.
         reply: the message that comes back, or a CallFailed; who cancels it ends the call.
+        deadline: a point of `time.monotonic()`, to be told to the server; inf for none.
 
     Attributes:
         place: where it waits or runs, to be told when nobody waits for it any more.
         stream: its number on its connection; 0 before it has one.
         unsent: what is left of it, in pieces.
         window: how many bytes of them the server has room for.
-        may_repeat: it was not refused before.
+        may_repeat: it was not refused too often.
     """
 
     __slots__ = (
@@ -79,9 +86,10 @@ class Call:
         "_limit",
         "_pieces",
         "_received",
+        "_repeats",
         "_start",
+        "deadline",
         "headers",
-        "may_repeat",
         "message",
         "place",
         "reply",
@@ -90,20 +98,39 @@ class Call:
         "window",
     )
 
-    def __init__(self, headers: bytes, message: bytes, limit: int, reply: asyncio.Future[bytes]) -> None:
+    def __init__(
+        self,
+        headers: bytes,
+        message: bytes,
+        limit: int,
+        reply: asyncio.Future[bytes],
+        deadline: float = math.inf,
+    ) -> None:
         self.headers = headers
         self.message = message
         self.reply = reply
+        self.deadline = deadline
         self.place: Place | None = None
         self.stream = 0
         self.unsent: list[memoryview] = []
         self.window = 0
-        self.may_repeat = True
+        self._repeats = 0
         self._limit = limit
         self._start = b""
         self._expected = -1
         self._received = 0
         self._pieces: list[bytes] = []
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may be sent once more."""
+        return self._repeats < MAX_REPEATS
+
+    def block(self) -> bytes:
+        """Its header block, as it is to be sent now."""
+        if self.deadline == math.inf:
+            return self.headers
+        return self.headers + header("grpc-timeout", timeout_text(self.deadline - time.monotonic()))
 
     def leave(self, _: asyncio.Future[bytes]) -> None:
         """The reply is there, or nobody waits for it any more."""
@@ -111,8 +138,8 @@ class Call:
             self.place.forget(self)
 
     def repeat(self) -> None:
-        """Be as at the beginning, but not a second time."""
-        self.may_repeat = False
+        """Be as at the beginning."""
+        self._repeats += 1
         self.stream, self.unsent = 0, []
         self._start, self._expected, self._received, self._pieces = b"", -1, 0, []
 
@@ -175,3 +202,18 @@ class Call:
     def reset(self, code: int) -> None:
         """The server has ended it with HTTP/2's error code."""
         self.fail(_OF_RESET.get(code, StatusCode.INTERNAL), f"Received RST_STREAM with error code {code}")
+
+
+def withdraw(waiting: Iterable[Call], reply: asyncio.Future[bytes]) -> None:
+    """Cancel a reply, if it is that of one of these calls, which nobody has been sent."""
+    if any(call.reply is reply for call in waiting):
+        reply.cancel()
+
+
+def timeout_text(seconds: float) -> str:
+    """A timeout as gRPC writes it: at most eight digits and a unit."""
+    seconds = max(0.0, seconds)
+    for unit, many in (("u", 1e6), ("m", 1e3)):
+        if (amount := math.ceil(seconds * many)) < _MAX_TIMEOUT_DIGITS:
+            return f"{amount}{unit}"
+    return f"{min(math.ceil(seconds), _MAX_TIMEOUT_DIGITS - 1)}S"

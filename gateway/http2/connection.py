@@ -8,12 +8,15 @@ from typing import cast
 from grpc import StatusCode
 
 from gateway.http2 import frames
-from gateway.http2.call import Call
+from gateway.http2.call import Call, withdraw
 from gateway.http2.frames import HEAD_BYTES, HeaderReader, Headers, ProtocolError, frame
 from gateway.http2.sending import Sending
 
 RECEIVE_BYTES = 2**30
 """What the server may send before we have given some back; what one call may bring is bounded by itself."""
+WRITE_BYTES = 256 * 1024
+"""What may lie in the transport before large messages wait for the server to read on: what is small, such as
+a question about readiness, comes behind no more than that."""
 LAST_STREAM = 2**31 - 1
 MAX_BLOCK_BYTES = 1024 * 1024
 
@@ -30,6 +33,7 @@ class Connection(asyncio.Protocol):
         is_ready: done when the server has said that it speaks HTTP/2; an OSError when it does not.
         lost: done when the connection is closed.
         takes_calls: no end of it has been seen yet.
+        has_answered: a call has come to its end over it.
     """
 
     def __init__(self, limit: int, again: Callable[[Call], None], gone: Callable[[], None]) -> None:
@@ -46,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._block: tuple[int, int, bytearray] | None = None
         self._next_stream = 1
         self.takes_calls = True
+        self.has_answered = False
         self._max_streams = LAST_STREAM
         self._consumed = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -65,9 +70,16 @@ class Connection(asyncio.Protocol):
     def begin(self, call: Call) -> None:
         """Send a call, or let it wait until the server takes one more at once."""
         call.place = self
-        if len(self._calls) >= self._max_streams:
+        if self._waiting or len(self._calls) >= self._max_streams:
             self._waiting[call] = None
-            return
+        else:
+            self._start(call)
+
+    def withdraw(self, reply: asyncio.Future[bytes]) -> None:
+        """End the call that waits here and is to have this reply, if there is one."""
+        withdraw(self._waiting, reply)
+
+    def _start(self, call: Call) -> None:
         call.stream = self._next_stream
         self._next_stream += 2
         self._calls[call.stream] = call
@@ -89,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._gone()
             waiting, self._waiting = self._waiting, {}
             for call in waiting:
-                self._repeat(call, "the connection was given up")
+                self._again(call)
         if not self._calls:
             self._transport.close()
 
@@ -112,6 +124,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what we take; calls begin once the server has, too."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's inherits from no class of asyncio
+        self._transport.set_write_buffer_limits(WRITE_BYTES)
         self._sending = Sending(self._transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
@@ -123,6 +136,15 @@ class Connection(asyncio.Protocol):
         """Whatever was under way has failed."""
         self._fail(exc or ConnectionError("Socket closed"))
         self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The server does not read as fast as we write."""
+        self._sending.is_paused = True
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._sending.is_paused = False
+        self._sending.go_on()
 
     def eof_received(self) -> None:
         """No reply can come any more: do not wait until the server has read what is not sent yet."""
@@ -220,6 +242,10 @@ class Connection(asyncio.Protocol):
         call = self._take(stream)
         if call is None:
             return
+        if code == frames.REFUSED_STREAM and call.may_repeat and self._calls and self.takes_calls:
+            call.repeat()
+            self._waiting = {call: None, **self._waiting}  # until a stream ends: there are too many
+            return
         if code == frames.REFUSED_STREAM:
             self._repeat(call, "the server refused the call")
         else:
@@ -263,6 +289,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, call: Call, headers: Headers) -> None:
         call.finish(headers)
+        self.has_answered = True
         if call.unsent:  # the server knows enough, and need not be sent the rest
             self._end(call, frames.NO_ERROR)
         else:
@@ -284,10 +311,11 @@ class Connection(asyncio.Protocol):
         while self._waiting and len(self._calls) < self._max_streams and self.takes_calls:
             call = next(iter(self._waiting))
             del self._waiting[call]
-            self.begin(call)
+            if not call.reply.done():
+                self._start(call)
 
     def _repeat(self, call: Call, why: str) -> None:
-        """The server has not begun it: it may begin elsewhere, but only once."""
+        """The server has not begun it: it may begin elsewhere, but not for ever."""
         if call.may_repeat:
             call.repeat()
             self._again(call)

@@ -9,6 +9,8 @@ from gateway.http2.frames import frame_head
 
 JOINED_BYTES = frames.FRAME_BYTES
 """Up to this a message is copied into one piece with its headers; more is cheaper in several."""
+TURN_BYTES = 64 * 1024
+"""Of a larger message is sent so much before it is another's turn."""
 
 
 class Sending:
@@ -18,13 +20,16 @@ class Sending:
         transport: what is sent goes there.
 
     Attributes:
-        blocked: the calls that wait for room, by their streams, first come first.
+        blocked: the calls that wait for room, by their streams, in the order of their turns.
+        is_paused: the server has not read what was sent before. What is small is sent all the same; it
+            overtakes the large ones, which then have not left yet.
         frame_bytes: the largest payload that the server takes.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.blocked: dict[int, Call] = {}
         self.frame_bytes = frames.FRAME_BYTES
+        self.is_paused = False
         self._transport = transport
         self._window = self._first_window = frames.WINDOW_BYTES
 
@@ -32,27 +37,33 @@ class Sending:
         """Headers and message of a call that has its stream, or as much as there is room for."""
         size = len(call.message)
         length = PREFIX_BYTES + size
-        head = frame_head(len(call.headers), frames.HEADERS, frames.END_HEADERS, call.stream)
+        headers = call.block()
+        head = frame_head(len(headers), frames.HEADERS, frames.END_HEADERS, call.stream)
         prefix = b"\0" + size.to_bytes(4, "big")
         if length <= JOINED_BYTES and length <= self._window and length <= self._first_window:
             self._window -= length
             data = frame_head(length, frames.DATA, frames.END_STREAM, call.stream)
-            self._transport.write(b"".join((head, call.headers, data, prefix, call.message)))
+            self._transport.write(b"".join((head, headers, data, prefix, call.message)))
             return
-        self._transport.write(head + call.headers)
+        self._transport.write(head + headers)
         call.window = self._first_window
         call.unsent = [memoryview(prefix)]
         if size:
             call.unsent.append(memoryview(call.message))
-        self._go_on(call)
+        self.blocked[call.stream] = call
+        self.go_on()
 
     def go_on(self) -> None:
-        """Send more of those that were blocked, where there is room now."""
-        for call in [*self.blocked.values()]:
-            if self._window <= 0:
-                return
-            if call.window > 0:
-                self._go_on(call)
+        """Send more of those that were blocked, in turns, as long as there is room."""
+        has_room = True
+        while has_room:
+            has_room = False
+            for call in [*self.blocked.values()]:
+                if self._window <= 0 or self.is_paused:
+                    return
+                if call.window > 0:
+                    self._turn(call)
+                    has_room = True
 
     def enlarge(self, stream: int, payload: bytes) -> None:
         """There is room for so many bytes more, on a stream or, for 0, on the connection.
@@ -73,18 +84,19 @@ class Sending:
             call.window += first_window - self._first_window
         self._first_window = first_window
 
-    def _go_on(self, call: Call) -> None:
+    def _turn(self, call: Call) -> None:
         parts: list[bytes | memoryview] = []
-        while call.unsent and (room := min(self._window, call.window, self.frame_bytes)) > 0:
+        room = min(self._window, call.window, self.frame_bytes, TURN_BYTES)
+        self._window -= room
+        call.window -= room
+        while call.unsent and room:
             piece, rest = call.unsent[0][:room], call.unsent[0][room:]
             call.unsent[:1] = [rest] if rest else []
-            self._window -= len(piece)
-            call.window -= len(piece)
+            room -= len(piece)
             flags = 0 if call.unsent else frames.END_STREAM
             parts += frame_head(len(piece), frames.DATA, flags, call.stream), piece
-        if parts:
-            self._transport.writelines(parts)
+        self._window += room
+        del self.blocked[call.stream]
         if call.unsent:
             self.blocked[call.stream] = call
-        else:
-            self.blocked.pop(call.stream, None)
+        self._transport.writelines(parts)

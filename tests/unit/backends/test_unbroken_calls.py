@@ -1,6 +1,8 @@
 """Calls that outlive those who made them, over a real channel."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -67,7 +69,7 @@ async def abandon(calls: UnbrokenCalls, rig: Rig, message: bytes = b"hello") -> 
 async def test_a_call_is_answered_or_fails_as_any_other(rig: Rig) -> None:
     echo, ask = rig
     echo.may_answer.set()
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(lambda _: None)
     assert await calls(ask(b"hello")) == b"hello"
     with pytest.raises(CallFailed) as raised:
         await calls(ask(b"fail"))
@@ -76,7 +78,7 @@ async def test_a_call_is_answered_or_fails_as_any_other(rig: Rig) -> None:
 
 async def test_a_caller_who_leaves_does_not_end_the_call(rig: Rig) -> None:
     echo, _ = rig
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(lambda _: None)
     await abandon(calls, rig)
     await settle()
     echo.may_answer.set()
@@ -87,7 +89,7 @@ async def test_a_caller_who_leaves_does_not_end_the_call(rig: Rig) -> None:
 async def test_a_caller_who_leaves_at_once_does_not_either(rig: Rig) -> None:
     echo, ask = rig
     echo.may_answer.set()
-    waiting = asyncio.ensure_future(UnbrokenCalls()(ask(b"hello")))
+    waiting = asyncio.ensure_future(UnbrokenCalls(lambda _: None)(ask(b"hello")))
     await asyncio.sleep(0)
     waiting.cancel()
     await until(lambda: echo.answered == 1)
@@ -97,7 +99,7 @@ async def test_a_caller_who_leaves_at_once_does_not_either(rig: Rig) -> None:
 @pytest.mark.parametrize("message", [b"hello", b"fail"])
 async def test_closing_waits_for_a_call_whose_caller_has_left(rig: Rig, message: bytes) -> None:
     echo, _ = rig
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(lambda _: None)
     await abandon(calls, rig, message)
     closing = asyncio.ensure_future(calls.aclose())
     await settle()
@@ -106,3 +108,40 @@ async def test_closing_waits_for_a_call_whose_caller_has_left(rig: Rig, message:
     await closing
     assert echo.cancelled == 0
     await calls.aclose()  # nothing is left to wait for
+
+
+async def test_a_caller_who_leaves_before_a_call_was_sent_ends_it() -> None:
+    channel = GrpcChannel("127.0.0.1:1", max_request_bytes=1000)
+    calls = UnbrokenCalls(channel.withdraw)
+    waiting = asyncio.ensure_future(calls(channel.method(PATH)(b"hello")))
+    await asyncio.sleep(0)
+    assert len(channel._waiting) == 1
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.sleep(0)
+    assert not channel._waiting
+    await channel.aclose()
+
+
+async def test_a_failed_call_keeps_nothing_of_its_request() -> None:
+    class Request:
+        """What a caller's frame holds."""
+
+    channel = GrpcChannel("127.0.0.1:1", max_request_bytes=1000)  # where nobody listens
+    calls = UnbrokenCalls(channel.withdraw)
+
+    async def ask() -> "weakref.ref[Request]":
+        request = Request()
+        with pytest.raises(CallFailed):
+            await calls(channel.method(PATH)(b"hello", timeout=5.0))
+        return weakref.ref(request)
+
+    gc.disable()
+    try:
+        request = await ask()
+        await settle()
+        assert request() is None
+    finally:
+        gc.enable()
+    await channel.aclose()

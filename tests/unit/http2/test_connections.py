@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from grpc import StatusCode
@@ -11,6 +12,7 @@ from h2.settings import SettingCodes
 from gateway.backends import grpc_channel
 from gateway.backends.grpc_channel import GrpcChannel
 from gateway.http2 import frames
+from gateway.http2.call import MAX_REPEATS
 from gateway.http2.frames import frame
 from tests.fakes import FakeClock, settle, until
 from tests.unit.http2.http2_rig import PATH, Raw, Server, answered, echo, failure, goaway, silent
@@ -292,10 +294,63 @@ async def test_a_reply_in_the_packet_that_says_the_server_leaves_is_taken() -> N
         assert len(server.raws) == 2
 
 
-async def test_a_call_that_no_connection_takes_is_sent_twice_and_then_was_not_sent() -> None:
+async def test_a_call_that_no_connection_takes_was_not_sent_and_connections_are_made_more_slowly() -> None:
     async with Server.serving(Raw) as server:
         server.script = lambda raw, _: raw.say(goaway(0))
         code, _, was_sent = await failure(server.call())
         assert (code, was_sent) == (UNAVAILABLE, False)
-        assert len(server.raws) == 2
+        assert len(server.raws) == server.channel._fruitless == MAX_REPEATS + 1
         await until(lambda: all(raw.is_lost for raw in server.raws))
+
+
+async def test_a_call_that_waited_for_its_turn_may_move_on_as_often_as_it_must() -> None:
+    async with Server.serving(Raw) as server:
+        server.greeting = frames.settings(((frames.MAX_CONCURRENT_STREAMS, 1),))
+        # As proxies do that take so many requests a connection.
+        server.script = lambda raw, stream: raw.say(goaway(stream), answered(stream))
+        calls = [server.call() for _ in range(2 * MAX_REPEATS)]
+        assert await asyncio.gather(*calls) == [b"ok"] * len(calls)
+        assert len(server.raws) == len(calls)
+
+
+async def test_a_call_that_was_not_sent_yet_can_be_withdrawn_and_one_that_was_cannot() -> None:
+    async with Server.serving(Raw) as server:
+        greeting, server.greeting = frames.settings(((frames.MAX_CONCURRENT_STREAMS, 1),)), b""
+        server.script = lambda *_: None
+        while_connecting, sent = server.call(), server.call()
+        await until(lambda: server.raws)
+        server.channel.withdraw(while_connecting)
+        assert while_connecting.cancelled()
+        server.raw.say(greeting)
+        await until(lambda: server.raw.kinds(frames.DATA))
+        waiting = server.call()
+        for reply in (sent, waiting):
+            server.channel.withdraw(reply)
+        assert (sent.done(), waiting.cancelled()) == (False, True)
+        server.raw.say(answered(1))
+        assert await sent == b"ok"
+        assert len(server.raw.kinds(frames.HEADERS)) == 1
+
+
+async def test_a_name_is_looked_up_once_at_a_time_although_callers_give_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    looked_up: list[str] = []
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    async def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
+        looked_up.append(host)
+        return await found
+
+    async with Server.serving() as server:
+        monkeypatch.setattr(grpc_channel, "CONNECT_SECONDS", 0.01)
+        monkeypatch.setattr(grpc_channel, "_backoff", lambda _: 0.0)
+        monkeypatch.setattr(loop, "getaddrinfo", look_up)
+        for _ in range(3):
+            assert (await failure(server.call()))[0] is UNAVAILABLE
+        assert looked_up == ["127.0.0.1"]
+        monkeypatch.setattr(grpc_channel, "CONNECT_SECONDS", 5.0)
+        call = server.call()
+        found.set_result([(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))])
+        assert await call == b"hello"

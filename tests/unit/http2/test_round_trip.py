@@ -6,8 +6,10 @@ import pytest
 from h2.settings import SettingCodes
 
 from gateway.http2 import connection as connection_module
+from gateway.http2 import frames
+from gateway.http2.connection import Connection
 from tests.fakes import settle, until
-from tests.unit.http2.http2_rig import PATH, Peer, Server, silent
+from tests.unit.http2.http2_rig import PATH, Peer, Raw, Server, answered, silent
 
 BIG = bytes(range(251)) * 12_000
 """Some 3 MB, and no two pieces of it alike where they meet."""
@@ -157,3 +159,31 @@ def _forgotten(peer: Peer) -> None:
     assert not connection._calls
     assert not connection._waiting
     assert not connection._sending.blocked
+
+
+async def test_a_small_call_overtakes_large_ones_that_the_server_is_slow_to_read() -> None:
+    async with Server.serving(Raw, max_request_bytes=64 * 1024 * 1024) as server:
+        window = 2**31 - 1
+        server.greeting = frames.settings(((frames.INITIAL_WINDOW_SIZE, window),)) + frames.frame(
+            frames.WINDOW_UPDATE, 0, 0, (window - frames.WINDOW_BYTES).to_bytes(4, "big")
+        )
+        server.script = lambda raw, stream: raw.say(answered(stream))
+        await server.call()
+        server.raw.transport.pause_reading()
+        large = [server.call(bytes(16_000_000)) for _ in range(2)]
+        connection = server.channel._connection
+        assert isinstance(connection, Connection)
+        assert connection._sending.is_paused
+        small = server.call(b"small")
+        server.raw.transport.resume_reading()
+        assert await small == b"ok"
+        assert [call.done() for call in large] == [False, False]
+        # They take turns: when one is whole, the other lacks no more than the system took of it at once.
+        assert await asyncio.gather(*large) == [b"ok", b"ok"]
+        sizes = dict.fromkeys((1, 3, 5, 7), 0)
+        for kind, flags, stream, payload in server.raw.heard:
+            if kind == frames.DATA:
+                sizes[stream] += len(payload)
+                if flags & frames.END_STREAM and stream in (3, 5):
+                    break
+        assert min(sizes[3], sizes[5]) > 16_000_000 // 2

@@ -9,8 +9,8 @@ from grpc import StatusCode
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from gateway.backends import grpc_channel
 from gateway.http2 import frames
+from gateway.http2.call import timeout_text
 from gateway.http2.connection import Connection
 from gateway.http2.frames import frame
 from tests.fakes import settle, until
@@ -97,7 +97,7 @@ async def test_a_cancelled_call_lets_a_waiting_one_begin() -> None:
     ],
 )
 def test_a_timeout_is_written_in_at_most_eight_digits_and_never_shorter(timeout: float, written: str) -> None:
-    assert grpc_channel._timeout(timeout) == written
+    assert timeout_text(timeout) == written
 
 
 async def test_a_deadline_that_passes_is_told_to_the_caller_and_the_server() -> None:
@@ -108,7 +108,22 @@ async def test_a_deadline_that_passes_is_told_to_the_caller_and_the_server() -> 
         call = server.call(timeout=0.125)
         assert await failure(call) == (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True)
         await until(lambda: 3 in server.peer.requests and server.peer.requests[3].reset == 8)
-        assert server.peer.requests[3].headers[b"grpc-timeout"] == b"125000u"
+        told = server.peer.requests[3].headers[b"grpc-timeout"]
+        assert told.endswith(b"u")
+        assert 0 < int(told[:-1]) <= 125_000
+
+
+async def test_the_server_is_told_what_is_left_when_it_gets_the_call() -> None:
+    async with Server.serving() as server:
+        server.settings, server.answer = {SettingCodes.MAX_CONCURRENT_STREAMS: 1}, silent
+        first, second = server.call(), server.call(timeout=10.0)
+        await until(lambda: server.peers and server.whole())
+        (waiting,) = the_connection(server)._waiting
+        waiting.deadline -= 8.0  # as if it had waited
+        server.answer = echo
+        first.cancel()
+        await second
+        assert int(server.peer.requests[3].headers[b"grpc-timeout"][:-1]) <= 2_000_000
 
 
 async def test_a_cancelled_call_is_reset_and_forgotten() -> None:
@@ -180,15 +195,34 @@ async def test_a_refused_call_is_sent_once_more() -> None:
         server.answer = refuse_first
         assert await server.call(b"again") == b"again"
         assert server.whole() == [1, 3]
-        assert server.peer.requests[1].headers == server.peer.requests[3].headers
+        first, second = (server.peer.requests[stream].headers for stream in (1, 3))
+        assert first.keys() == second.keys()
+        assert first[b":path"] == second[b":path"]
 
 
-async def test_a_call_that_is_refused_twice_was_not_sent() -> None:
+async def test_a_call_that_is_refused_again_and_again_was_not_sent() -> None:
     async with Server.serving() as server:
         server.answer = refused
         failed = await failure(server.call())
         assert failed == (StatusCode.UNAVAILABLE, "the server refused the call", False)
+        assert server.whole() == [1, 3, 5, 7]
+
+
+async def test_a_call_that_is_refused_beside_others_waits_for_one_of_them_to_end() -> None:
+    async with Server.serving() as server:
+        server.answer = silent
+        first = server.call(b"first")
+        await until(lambda: server.peers and server.whole())
+        server.answer = refused
+        second = server.call(b"second")
+        await until(lambda: server.whole() == [1, 3])
+        await settle()
         assert server.whole() == [1, 3]
+        server.answer = echo
+        echo(server.peer, 1)
+        assert await first == b"first"
+        assert await second == b"second"
+        assert server.whole() == [1, 3, 5]
 
 
 async def test_a_large_call_that_is_refused_while_it_is_sent_is_whole_the_second_time() -> None:
