@@ -166,6 +166,7 @@ class GrpcChannel:
         except Exception as error:  # noqa: BLE001 # whatever it is, calls must not wait for it
             self._failure = f"failed to connect to {self._address}: {str(error) or type(error).__name__}"
             self._failures += 1
+            self._fruitless = 0  # the failures delay enough
             self._retry_at = time.monotonic() + _backoff(self._failures)
             self._connecting = None
             self._fail_waiting(StatusCode.UNAVAILABLE, self._failure)

@@ -78,7 +78,7 @@ class Call:
         stream: its number on its connection; 0 before it has one.
         unsent: what is left of it, in pieces.
         window: how many bytes of them the server has room for.
-        may_repeat: it was not refused too often.
+        repeats: how often it was sent again.
     """
 
     __slots__ = (
@@ -86,12 +86,12 @@ class Call:
         "_limit",
         "_pieces",
         "_received",
-        "_repeats",
         "_start",
         "deadline",
         "headers",
         "message",
         "place",
+        "repeats",
         "reply",
         "stream",
         "unsent",
@@ -114,7 +114,7 @@ class Call:
         self.stream = 0
         self.unsent: list[memoryview] = []
         self.window = 0
-        self._repeats = 0
+        self.repeats = 0
         self._limit = limit
         self._start = b""
         self._expected = -1
@@ -124,7 +124,7 @@ class Call:
     @property
     def may_repeat(self) -> bool:
         """Whether it may be sent once more."""
-        return self._repeats < MAX_REPEATS
+        return self.repeats < MAX_REPEATS
 
     def block(self) -> bytes:
         """Its header block, as it is to be sent now."""
@@ -139,7 +139,7 @@ class Call:
 
     def repeat(self) -> None:
         """Be as at the beginning."""
-        self._repeats += 1
+        self.repeats += 1
         self.stream, self.unsent = 0, []
         self._start, self._expected, self._received, self._pieces = b"", -1, 0, []
 
@@ -214,6 +214,6 @@ def timeout_text(seconds: float) -> str:
     """A timeout as gRPC writes it: at most eight digits and a unit."""
     seconds = max(0.0, seconds)
     for unit, many in (("u", 1e6), ("m", 1e3)):
-        if (amount := math.ceil(seconds * many)) < _MAX_TIMEOUT_DIGITS:
+        if (amount := max(1, math.ceil(seconds * many))) < _MAX_TIMEOUT_DIGITS:
             return f"{amount}{unit}"
     return f"{min(math.ceil(seconds), _MAX_TIMEOUT_DIGITS - 1)}S"

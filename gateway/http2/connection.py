@@ -8,7 +8,7 @@ from typing import cast
 from grpc import StatusCode
 
 from gateway.http2 import frames
-from gateway.http2.call import Call, withdraw
+from gateway.http2.call import MAX_REPEATS, Call, withdraw
 from gateway.http2.frames import HEAD_BYTES, HeaderReader, Headers, ProtocolError, frame
 from gateway.http2.sending import Sending
 
@@ -17,6 +17,8 @@ RECEIVE_BYTES = 2**30
 WRITE_BYTES = 256 * 1024
 """What may lie in the transport before large messages wait for the server to read on: what is small, such as
 a question about readiness, comes behind no more than that."""
+REFUSED_SECONDS = 0.1
+"""How long a refused call waits at most, with others under way, until it is sent again."""
 LAST_STREAM = 2**31 - 1
 MAX_BLOCK_BYTES = 1024 * 1024
 
@@ -33,7 +35,7 @@ class Connection(asyncio.Protocol):
         is_ready: done when the server has said that it speaks HTTP/2; an OSError when it does not.
         lost: done when the connection is closed.
         takes_calls: no end of it has been seen yet.
-        has_answered: a call has come to its end over it.
+        has_answered: a call has come to its end over it, or is about to, as a leaving server promises.
     """
 
     def __init__(self, limit: int, again: Callable[[Call], None], gone: Callable[[], None]) -> None:
@@ -52,6 +54,7 @@ class Connection(asyncio.Protocol):
         self.takes_calls = True
         self.has_answered = False
         self._max_streams = LAST_STREAM
+        self._is_full = False
         self._consumed = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._on_data,
@@ -70,14 +73,17 @@ class Connection(asyncio.Protocol):
     def begin(self, call: Call) -> None:
         """Send a call, or let it wait until the server takes one more at once."""
         call.place = self
-        if self._waiting or len(self._calls) >= self._max_streams:
+        if len(self._calls) >= self._max_streams:
             self._waiting[call] = None
         else:
             self._start(call)
 
     def withdraw(self, reply: asyncio.Future[bytes]) -> None:
-        """End the call that waits here and is to have this reply, if there is one."""
+        """End the call that is to have this reply, if it waits here; one that runs is only not repeated."""
         withdraw(self._waiting, reply)
+        for call in self._calls.values():
+            if call.reply is reply:
+                call.repeats = MAX_REPEATS
 
     def _start(self, call: Call) -> None:
         call.stream = self._next_stream
@@ -244,7 +250,9 @@ class Connection(asyncio.Protocol):
             return
         if code == frames.REFUSED_STREAM and call.may_repeat and self._calls and self.takes_calls:
             call.repeat()
-            self._waiting = {call: None, **self._waiting}  # until a stream ends: there are too many
+            self._waiting[call] = None  # there are too many: until another ends, or for a moment
+            self._is_full = True
+            asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._begin_waiting)
             return
         if code == frames.REFUSED_STREAM:
             self._repeat(call, "the server refused the call")
@@ -281,6 +289,7 @@ class Connection(asyncio.Protocol):
     def _on_goaway(self, _flags: int, _stream: int, payload: bytes) -> None:
         last, _ = struct.unpack_from(">II", payload)
         not_begun = [self._take(stream) for stream in [*self._calls] if stream > last & LAST_STREAM]
+        self.has_answered = self.has_answered or bool(self._calls)  # it is going to
         self.drain()  # first, so that they begin elsewhere
         for call in filter(None, not_begun):
             self._repeat(call, "the server is going away and has not begun the call")
@@ -313,6 +322,9 @@ class Connection(asyncio.Protocol):
             del self._waiting[call]
             if not call.reply.done():
                 self._start(call)
+                if self._is_full:
+                    return  # one has ended, so one may begin
+        self._is_full = False
 
     def _repeat(self, call: Call, why: str) -> None:
         """The server has not begun it: it may begin elsewhere, but not for ever."""

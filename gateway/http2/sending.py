@@ -86,16 +86,15 @@ class Sending:
 
     def _turn(self, call: Call) -> None:
         parts: list[bytes | memoryview] = []
-        room = min(self._window, call.window, self.frame_bytes, TURN_BYTES)
-        self._window -= room
-        call.window -= room
-        while call.unsent and room:
+        left = TURN_BYTES
+        while call.unsent and (room := min(self._window, call.window, self.frame_bytes, left)) > 0:
             piece, rest = call.unsent[0][:room], call.unsent[0][room:]
             call.unsent[:1] = [rest] if rest else []
-            room -= len(piece)
+            self._window -= len(piece)
+            call.window -= len(piece)
+            left -= len(piece)
             flags = 0 if call.unsent else frames.END_STREAM
             parts += frame_head(len(piece), frames.DATA, flags, call.stream), piece
-        self._window += room
         del self.blocked[call.stream]
         if call.unsent:
             self.blocked[call.stream] = call

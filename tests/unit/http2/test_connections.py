@@ -311,6 +311,18 @@ async def test_a_call_that_waited_for_its_turn_may_move_on_as_often_as_it_must()
         calls = [server.call() for _ in range(2 * MAX_REPEATS)]
         assert await asyncio.gather(*calls) == [b"ok"] * len(calls)
         assert len(server.raws) == len(calls)
+        assert server.channel._fruitless == 0  # it said that it leaves, and answered
+
+
+async def test_a_call_whose_caller_has_left_is_not_sent_again() -> None:
+    async with Server.serving(Raw) as server:
+        server.script = lambda *_: None
+        left = server.call()
+        await until(lambda: server.raws and server.raw.kinds(frames.DATA))
+        server.channel.withdraw(left)
+        server.raw.say(goaway(0))
+        assert (await failure(left))[2] is False
+        assert len(server.raws) == 1
 
 
 async def test_a_call_that_was_not_sent_yet_can_be_withdrawn_and_one_that_was_cannot() -> None:

@@ -83,8 +83,8 @@ async def test_a_cancelled_call_lets_a_waiting_one_begin() -> None:
 @pytest.mark.parametrize(
     ("timeout", "written"),
     [
-        (0.0, "0u"),
-        (-1.0, "0u"),
+        (0.0, "1u"),
+        (-1.0, "1u"),
         (0.0000001, "1u"),
         (1.5, "1500000u"),
         (99.999999, "99999999u"),
@@ -291,3 +291,37 @@ async def test_a_call_that_expires_while_it_is_sent_takes_its_rest_along() -> No
         connection = the_connection(server)
         assert not connection._calls
         assert not connection._sending.blocked
+
+
+async def test_calls_that_a_server_takes_one_at_a_time_without_saying_so_all_come_through() -> None:
+    async with Server.serving() as server:
+        running: list[int] = []
+
+        def one_at_a_time(peer: Peer, stream: int) -> None:
+            if running:
+                refused(peer, stream)
+                return
+            running.append(stream)
+            asyncio.get_running_loop().call_later(0.005, end, peer, stream)
+
+        def end(peer: Peer, stream: int) -> None:
+            running.clear()
+            echo(peer, stream)
+
+        server.answer = one_at_a_time
+        calls = [server.call(b"%d" % number) for number in range(10)]
+        assert await asyncio.gather(*calls) == [b"%d" % number for number in range(10)]
+
+
+async def test_a_refused_call_keeps_no_other_back_and_is_sent_again_in_a_moment() -> None:
+    async with Server.serving() as server:
+        server.answer = silent
+        hung = server.call(b"hung")
+        await until(lambda: server.peers and server.whole())
+        server.answer = refused
+        unlucky = server.call(b"unlucky")
+        await until(lambda: server.whole() == [1, 3])
+        server.answer = echo
+        assert await server.call(b"probe") == b"probe"
+        assert await unlucky == b"unlucky"
+        assert hung.cancel()
