@@ -1,4 +1,8 @@
-"""One connection: its streams, and how it ends."""
+"""One connection: its streams, and how it ends.
+
+Longer than most files here: each kind of frame changes the same few tables of calls, and a part of it that
+stood elsewhere would reach into them. What can stand alone does: `frames.py`, `sending.py`, `call.py`.
+"""
 
 import asyncio
 import struct

@@ -40,6 +40,14 @@ class _Server(grpc.GenericRpcHandler):
         return message
 
 
+async def _started(handler: grpc.GenericRpcHandler) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, port
+
+
 async def test_a_call_for_a_request_has_its_id_and_its_trace_and_any_other_has_none() -> None:
     handler, server = _Server(), grpc.aio.server()
     server.add_generic_rpc_handlers([handler])
@@ -67,10 +75,7 @@ async def test_a_call_for_a_request_has_its_id_and_its_trace_and_any_other_has_n
 async def test_a_server_that_comes_back_at_another_address_is_found_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([_Server()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await _started(_Server())
     loop = asyncio.get_running_loop()
     address = "127.0.0.2"  # where nobody listens
 
@@ -102,10 +107,7 @@ async def test_a_connection_outlives_what_belongs_to_the_request_that_it_was_mad
         """What a request's tasks share."""
 
     span: ContextVar[Span] = ContextVar("span")
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([_Server()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await _started(_Server())
     channel = GrpcChannel(f"127.0.0.1:{port}", max_request_bytes=1000)
 
     async def for_a_request() -> weakref.ref[Span]:
@@ -151,10 +153,7 @@ async def test_an_ended_call_leaves_nothing_behind_in_the_channel(end: str) -> N
 async def test_a_name_with_several_addresses_is_reached_at_the_first_that_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([_Server()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await _started(_Server())
     ips = ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
 
     async def look_up(_: str, port: int, **__: Any) -> list[Any]:
@@ -189,10 +188,7 @@ async def test_a_name_that_is_never_looked_up_does_not_hold_a_call_beyond_its_de
 
 
 async def test_the_system_asks_an_idle_server_whether_it_is_there_and_waits_for_no_vanished_one() -> None:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([_Server()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await _started(_Server())
     channel = GrpcChannel(f"127.0.0.1:{port}", max_request_bytes=1000)
     await channel.method(PATH)(b"hello", timeout=5.0)
     (connection,) = channel._connections
