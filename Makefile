@@ -89,8 +89,8 @@ BENCH_PEERS ?=
 comma := ,
 BENCH_ENVIRONMENTS := $(addprefix env-bench-,$(if $(BENCH_PEERS),$(filter $(PEERS),$(subst $(comma), ,$(BENCH_PEERS))),$(PEERS)))
 bench: packages packages-bench env-dev env-triton $(BENCH_ENVIRONMENTS) models ## Measure Inferway beside its peers into docs/performance.md; BENCH=quick, BENCH_PEERS=triton,mosec
-	@$(DEV)/python -m loadtests.bench $(if $(filter quick,$(BENCH)),--quick) --peers '$(BENCH_PEERS)'
-	@$(FACTORY)/python -m loadtests.bench.plots
+	@$(DEV)/python -m loadtests.bench $(if $(filter quick,$(BENCH)),--quick) --peers '$(BENCH_PEERS)' && failed=0 || failed=$$?; \
+	$(FACTORY)/python -m loadtests.bench.plots && exit $$failed
 
 .PHONY: growth sizing
 growth: env-dev env-models ## Measure the gateway's CPU time by endpoints, models, payload, connections into docs/growth.md; ARGS: which

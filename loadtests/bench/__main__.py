@@ -20,7 +20,7 @@ from loadtests.bench.cost import measure_cost
 from loadtests.bench.larger_models import THROUGH_EMBEDDED, THROUGH_TRITON, measure_larger
 from loadtests.bench.measure import QUICK, Options, say
 from loadtests.bench.peer_settings import PEERS
-from loadtests.bench.report import write
+from loadtests.bench.report import FAILED, write
 from loadtests.bench.systems import (
     System,
     running_inferway,
@@ -41,7 +41,10 @@ Start = Callable[[Path], AbstractContextManager[System]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write; 1 when anything could not be measured, with one line that names it."""
+    """Measure and write; 1 when anything could not be measured, with one line that names it.
+
+    A peer that fails is a row of the page that says so; whatever else fails ends the run: nothing is written.
+    """
     options = _parsed(arguments)
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="bench"))  # stays, with its logs, when a system fails
@@ -50,10 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LaunchError, LoadFailed, WrongAnswer) as error:
         say(f"the benchmark failed: {error}")
         return 1
-    shutil.rmtree(folder)
     results["seconds"] = round(time.monotonic() - began)
     text = write(results, is_kept=not options.no_write)
     sys.stdout.write(text)
+    failed = [row for row in results.get("systems", ()) if FAILED in row]
+    for row in failed:
+        say(f"NOT MEASURED: {row['title']} failed: {row[FAILED]}")
+    if failed:
+        say(f"their logs: {folder}")
+        return 1
+    shutil.rmtree(folder)
     return 0
 
 
@@ -85,7 +94,8 @@ def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Every chosen part.
 
     Raises:
-        LaunchError, LoadFailed, WrongAnswer: see there; a peer that was chosen is measured or ends the run.
+        LaunchError, LoadFailed: ours, or the engine, failed.
+        WrongAnswer: see there.
     """
     how = QUICK if options.quick else Options()
     results: dict[str, Any] = {
@@ -120,22 +130,23 @@ def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compared(name: str, running: Start, folder: Path, how: Options, ours: System) -> dict[str, Any]:
-    """A system beside ours; one whose worker ends in the middle is started once more, which the page says.
+    """A system beside ours; one that fails is started once more, which the page says, as when it fails again.
 
     Raises:
-        LaunchError, LoadFailed, WrongAnswer: it failed again, or in another way.
+        WrongAnswer: it answers something else than the model.
     """
-    try:
-        with running(folder / name) as system:
-            return compare(system, how, ours)
-    except LoadFailed as error:
-        say(f"{name} failed, and is started once more: {error}")
-    with running(folder / f"{name}-again") as system:
-        compared = compare(system, how, ours)
-    return {
-        **compared,
-        "settings": f"{compared['settings']}; failed in a first try, and was started once more",
-    }
+    said = []
+    for attempt in (name, f"{name}-again"):
+        try:
+            with running(folder / attempt) as system:
+                row = compare(system, how, ours)
+        except (LaunchError, LoadFailed) as error:
+            say(f"{name} failed: {error}")
+            said.append(str(error))
+        else:
+            retried = "; failed in a first try, and was started once more" if said else ""
+            return {**row, "settings": f"{row['settings']}{retried}"}
+    return {"title": TITLES.get(name, THROUGH_EMBEDDED), FAILED: said[-1]}
 
 
 def _others(triton: Engine, peers: Collection[str]) -> Iterator[tuple[str, Start]]:

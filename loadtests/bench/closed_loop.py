@@ -58,7 +58,10 @@ def http_loop(address: str, requests: Sequence[bytes], *, connections: int, seco
         file.flush()
         argv = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
         argv += ["-s", str(SCRIPT), f"http://{address}/", "--", file.name]
-        ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + 60)
+        try:
+            ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + 60)
+        except subprocess.TimeoutExpired as error:
+            raise LoadFailed(f"wrk against {address} did not end") from error
     return read_report(address, ended.stdout, ended.stderr)
 
 

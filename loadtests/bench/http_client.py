@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import cast
@@ -18,6 +18,8 @@ from tests.load import read_reply
 OK = b"200"
 CONNECTIONS = 256
 """At most; who comes when all are busy waits for one, and that time counts."""
+ANSWER_SECONDS = 30.0
+"""For one answer that is looked at."""
 DRAIN_SECONDS = 5.0
 """After the last request: what has no answer by then has failed."""
 
@@ -28,18 +30,23 @@ async def ask_each(address: str, requests: Sequence[bytes]) -> list[tuple[Mappin
     Raises:
         LoadFailed: one was not answered with 200.
     """
-    reader, writer = await asyncio.open_connection(*address.split(":"))
-    replies: list[tuple[Mapping[str, str], bytes]] = []
     try:
-        for request in requests:
-            writer.write(request)
-            status, headers, body = await read_reply(reader)
-            if status != int(OK):
-                raise LoadFailed(f"{address} answered {status}: {body[:200]!r}")
-            replies.append((headers, body))
-    finally:
-        writer.close()
-    return replies
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        with closing(writer):
+            return [await _ask(address, request, reader, writer) for request in requests]
+    except (OSError, EOFError) as error:
+        raise LoadFailed(f"{address} does not answer: {error!r}") from error
+
+
+async def _ask(
+    address: str, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[Mapping[str, str], bytes]:
+    writer.write(request)
+    async with asyncio.timeout(ANSWER_SECONDS):
+        status, headers, body = await read_reply(reader)
+    if status != int(OK):
+        raise LoadFailed(f"{address} answered {status}: {body[:200]!r}")
+    return headers, body
 
 
 @dataclass(slots=True)

@@ -81,7 +81,11 @@ PEERS: Mapping[str, Peer] = {
             JSON: plain_json("/json", lambda image: {"image": image}, lambda reply: reply["probabilities"]),
             BINARY: plain_bytes("/binary"),
         },
-        "Rust front, one worker process; batches of up to 32, waiting up to 1 ms",
+        (
+            "Rust front, one worker process; batches of up to 32, waiting up to 1 ms; "
+            "a bug that ends its worker under load is mended (`loadtests/peers/whole_reads.py`)"
+        ),
+        {"PYTHONPATH": str(ROOT)},
     ),
     "mlserver": Peer(
         "MLServer",

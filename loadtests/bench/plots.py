@@ -27,7 +27,8 @@ BARS: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A bar for each system and figure."""
+    """A bar for each figure of each system that has figures."""
+    rows = [row for row in rows if "failed" not in row]
     figure = Figure(figsize=(10, 0.6 + 0.3 * len(rows)), layout="constrained")
     for axes, (title, value) in zip(figure.subplots(1, len(BARS), sharey=True), BARS.items(), strict=True):
         _bars(axes, title, [row["title"] for row in rows], [value(row) for row in rows])

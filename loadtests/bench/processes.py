@@ -4,12 +4,22 @@ from collections.abc import Mapping
 
 import psutil
 
+from loadtests.bench.closed_loop import LoadFailed
+
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of all below it that run, all threads; 10 ms at best."""
-    root = psutil.Process(pid)
+    """User and system time of a process and of all below it that run, all threads; 10 ms at best.
+
+    Raises:
+        LoadFailed: the process itself has ended.
+    """
+    try:
+        root = psutil.Process(pid)
+        running = (root, *root.children(recursive=True))
+    except psutil.NoSuchProcess as error:
+        raise LoadFailed(f"process {pid} has ended") from error
     total = 0.0
-    for process in (root, *root.children(recursive=True)):
+    for process in running:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:  # ended since it was listed

@@ -13,6 +13,10 @@ from tests.serving import ROOT
 PAGE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance" / "results.json"
 BEGIN, END = "<!-- figures: made by `make bench` -->", "<!-- end of figures -->"
 NONE = "-"
+FAILED = "failed"
+"""In the row of a system without figures: why."""
+FAILED_CHARACTERS = 200
+"""Of the reason in the table; a server that does not start gives the end of its log."""
 
 
 def write(results: Mapping[str, Any], *, is_kept: bool) -> str:
@@ -59,6 +63,10 @@ def systems(rows: Sequence[Mapping[str, Any]]) -> str:
         "|---" * 9 + "|",
     ]
     for row in rows:
+        if FAILED in row:
+            why = " ".join(row[FAILED].replace("|", "/").split())[:FAILED_CHARACTERS]
+            lines.append(_row((row["title"], f"**failed: {why}**", *[NONE] * 7)))
+            continue
         json_, binary = row["closed"][JSON], row["closed"].get(BINARY)
         cells = (
             row["title"],
@@ -72,7 +80,7 @@ def systems(rows: Sequence[Mapping[str, Any]]) -> str:
             ", ".join(f"{name} {us:.0f}" for name, us in json_["cpu_us"].items()),
         )
         lines.append(_row(cells))
-    settings = "\n".join(f"- {row['title']}: {row['settings']}." for row in rows)
+    settings = "\n".join(f"- {row['title']}: {row['settings']}." for row in rows if FAILED not in row)
     return "\n".join(lines) + f"\n\nSettings:\n\n{settings}"
 
 

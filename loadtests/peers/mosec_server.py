@@ -8,11 +8,24 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from mosec import Runtime, Server, Worker
+from mosec import Runtime, Server, Worker, coordinator
+from mosec.protocol import Protocol
+
+from loadtests.peers.whole_reads import WholeReads
 
 BATCH = 32
 NO_WAIT_MS = 1
 """mosec takes what has come when the worker is free, and waits so long for more."""
+
+
+def whole_protocol(*arguments: Any, **options: Any) -> Protocol:
+    """mosec's, without the bug that ends a worker under load: see `WholeReads`."""
+    protocol = Protocol(*arguments, **options)
+    protocol.socket = WholeReads(protocol.socket)
+    return protocol
+
+
+coordinator.Protocol = whole_protocol  # at import: each worker is a new process, which imports this file
 
 
 class Digits(Worker):

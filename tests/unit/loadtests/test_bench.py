@@ -1,18 +1,23 @@
 """The benchmark: its search, what it takes for a failure, and that nothing is skipped in silence."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from loadtests.bench import __main__ as command
 from loadtests.bench import systems
+from loadtests.bench.answers import WrongAnswer
 from loadtests.bench.closed_loop import LoadFailed, Loop, read_report
 from loadtests.bench.grpc_loop import frame, header_block
+from loadtests.bench.http_client import ask_each
 from loadtests.bench.measure import QUICK, Measured, ratio
+from loadtests.bench.processes import cpu_seconds
 from loadtests.bench.report import page
 from loadtests.bench.server_scenario import largest_rate
 from loadtests.bench.systems import running_peer
@@ -88,7 +93,7 @@ def test_throughputs_are_compared_in_pairs_since_the_machine_drifts() -> None:
     assert ratio(rounds(100, 10, 1000), rounds(50, 5, 400)) == 2.0
 
 
-def test_a_peer_without_an_environment_ends_the_run_with_its_name(
+def test_a_peer_without_an_environment_fails_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systems, "VENVS", tmp_path)
@@ -133,15 +138,27 @@ def test_the_page_shows_the_results_that_stand_beside_it() -> None:
     assert page(results) in (ROOT / "docs" / "performance.md").read_text()
 
 
-@pytest.mark.parametrize("failures", [0, 1, 2])
-def test_a_peer_whose_worker_ends_is_started_once_more_and_the_page_says_so(
-    failures: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("error", [LoadFailed("its worker has ended"), LaunchError("not installed")])
+@pytest.mark.parametrize(
+    ("failures", "row"),
+    [
+        (0, {"settings": "one worker"}),
+        (1, {"settings": "one worker; failed in a first try, and was started once more"}),
+        (2, {"title": "mosec"}),
+    ],
+)
+def test_a_peer_that_fails_is_started_once_more_and_the_page_says_so(
+    failures: int,
+    row: dict[str, str],
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     started: list[Path] = []
 
     def compare(*_: object) -> dict[str, str]:
         if len(started) <= failures:
-            raise LoadFailed("its worker has ended")
+            raise error
         return {"settings": "one worker"}
 
     @contextmanager
@@ -150,16 +167,42 @@ def test_a_peer_whose_worker_ends_is_started_once_more_and_the_page_says_so(
         yield
 
     monkeypatch.setattr(command, "compare", compare)
-
-    def measured() -> object:
-        return command._compared("mosec", running, tmp_path, QUICK, None)["settings"]  # type: ignore[arg-type]
-
-    if failures > 1:
-        with pytest.raises(LoadFailed, match="its worker has ended"):
-            measured()
-    else:
-        first = "one worker"
-        assert measured() == (
-            f"{first}; failed in a first try, and was started once more" if failures else first
-        )
+    compared = command._compared("mosec", running, tmp_path, QUICK, None)  # type: ignore[arg-type]
+    assert compared == (row if failures < 2 else {**row, "failed": str(error)})
     assert len(set(started)) == min(failures, 1) + 1
+
+
+def test_an_answer_that_differs_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def compare(*_: object) -> None:
+        raise WrongAnswer("0.5 from the model's answer")
+
+    monkeypatch.setattr(command, "compare", compare)
+    with pytest.raises(WrongAnswer):
+        command._compared("mosec", nullcontext, tmp_path, QUICK, None)  # type: ignore[arg-type]
+
+
+def test_a_run_with_a_failed_peer_writes_its_page_names_the_peer_and_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shown = json.loads((ROOT / "docs" / "performance" / "results.json").read_text())
+    failed = {"title": "Sloth", "failed": "ended with 1:\n a | b"}
+    monkeypatch.setattr(command, "measure_all", lambda *_: {**shown, "systems": [*shown["systems"], failed]})
+    assert command.main(["--no-write"]) == 1
+    said = capsys.readouterr()
+    assert "| Sloth | **failed: ended with 1: a / b** | - |" in said.out
+    assert "- Sloth:" not in said.out
+    assert "NOT MEASURED: Sloth failed: ended with 1:" in said.err
+    assert list(tmp_path.iterdir())  # the logs are kept
+
+
+async def test_a_system_that_is_not_there_is_a_failure_with_its_address() -> None:
+    with pytest.raises(LoadFailed, match=r"127\.0\.0\.1:1 does not answer"):
+        await ask_each("127.0.0.1:1", [b""])
+
+
+def test_a_process_that_has_ended_has_cost_nothing_that_could_be_told() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    with pytest.raises(LoadFailed, match="has ended"):
+        cpu_seconds(process.pid)
