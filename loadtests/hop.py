@@ -1,11 +1,11 @@
 """What a call to a backend costs the process that makes it: `python -m loadtests.hop`.
 
-A real Triton and a real TorchServe answer digits. This process calls them as the gateway's backends do, and,
-to show what the library alone costs, with messages that are serialised already: by a unary call of grpc.aio,
-over four channels in turn, and (`--stream`) over one ModelStreamInfer, on which replies are matched by id:
-Triton 2.51 dies of it (SIGSEGV) with 32 calls in flight. The CPU time is user and system time of all threads
-of this process; the servers are others and do not count. The ways take turns, since the machine's speed
-drifts. docs/performance.md says what came of it.
+A real Triton and a real TorchServe answer. This process calls them as the gateway's backends do, and, to show
+what each client alone costs, with messages that are serialised already: by our own client (`gateway/http2`),
+by a unary call of grpc.aio, by such calls over four channels in turn, and (`--stream`) over one
+ModelStreamInfer, on which replies are matched by id: Triton 2.51 dies of it (SIGSEGV), 32 calls in flight.
+The CPU time is user and system time of all threads of this process; the servers are others and do not count.
+The ways take turns, since the machine's speed drifts. `--publish` writes the tables into docs/performance.md.
 """
 
 import argparse
@@ -16,18 +16,23 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import orjson
 import uvloop
 import yaml
 
 from gateway.backends import Backend
+from gateway.backends.grpc_channel import GrpcChannel
 from gateway.backends.open_inference import INFER, OpenInference
 from gateway.backends.torchserve import PREDICTIONS, TorchServe
+from gateway.backends.unbroken_calls import CALL_SECONDS
 from gateway.contract import Contract
 from gateway.inference import InferRequest, Tensor
 from gateway.request_id import bind_request_id
@@ -35,17 +40,46 @@ from gateway.wire_format import field, joined, map_entry
 from loadtests.conditions import conditions
 from services.protocol.open_inference_pb2 import ModelInferRequest, ModelStreamInferResponse
 from services.protocol.torchserve_pb2 import PredictionsRequest
-from tests.load import distinct_images
 from tests.serving import MODEL, ROOT, Engine, running_torchserve, running_triton
 
 STREAM = INFER.replace("ModelInfer", "ModelStreamInfer")
 CHANNELS = 4
-IN_FLIGHT = (1, 8, 32)
-ITEMS = (1, 16)
-"""Images a call: one, and about what a batch of the gateway carries."""
+BACKEND, UNARY = "backend", "grpc.aio alone"
 LIMIT_BYTES = 64 * 1024 * 1024
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: made by `loadtests.hop --publish` -->", "<!-- end of figures -->"
 
 Way = Callable[[], Awaitable[object]]
+MakeWay = Callable[[InferRequest], Way]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is called.
+
+    Attributes:
+        model: its name.
+        image_shape: of one image, FP32.
+        items: images a call.
+        in_flight: calls at once.
+        share: of `--calls`; less where the engine takes long.
+    """
+
+    model: str
+    image_shape: tuple[int, ...]
+    items: int
+    in_flight: int
+    share: float = 1.0
+
+
+DIGITS = [Case(MODEL, (28, 28, 1), items, in_flight) for items in (1, 16) for in_flight in (1, 8, 32)]
+"""One image, and about what a batch of the gateway carries."""
+LARGE = "mobilenet_v2"
+PICTURES = [
+    Case(LARGE, (224, 224, 3), items, in_flight, share)
+    for items, in_flight, share in ((1, 1, 0.2), (1, 4, 0.2), (16, 1, 0.05))
+]
+"""Messages of 0.6 and of 9.6 MB."""
 
 
 class Stream:
@@ -88,11 +122,11 @@ class Stream:
                 answer.set_exception(ConnectionError("the stream has ended"))
 
 
-def image_request(items: int) -> InferRequest:
-    """A call with so many images, as it comes to a backend."""
-    images = distinct_images(items)
+def image_request(case: Case) -> InferRequest:
+    """A call of random images, as it comes to a backend."""
+    images = np.random.default_rng(1).random((case.items, *case.image_shape), np.float32)
     tensor = Tensor("image", "FP32", images.shape, images.tobytes())
-    return InferRequest(MODEL, (tensor,), deadline=math.inf, version="1", variant="fp32")
+    return InferRequest(case.model, (tensor,), deadline=math.inf, version="1", variant="fp32")
 
 
 def triton_message(request: InferRequest) -> bytes:
@@ -128,21 +162,71 @@ async def cpu_us(way: Way, calls: int, in_flight: int) -> float:
 
 
 async def measure(
-    ways: Mapping[str, Callable[[InferRequest], Way]], title: str, arguments: argparse.Namespace
-) -> list[str]:
-    """A row of Markdown for every number of items and of calls in flight."""
-    rows = [f"| {title} | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
-    for items, in_flight in itertools.product(ITEMS, IN_FLIGHT):
-        made = {name: make(image_request(items)) for name, make in ways.items()}
+    ways: Mapping[str, MakeWay],
+    title: str,
+    cases: Sequence[Case],
+    arguments: argparse.Namespace,
+) -> str:
+    """A table in Markdown: each case by each way, and what the backend takes of a bare call of grpc.aio."""
+    rows = [f"| {title} | " + " | ".join(ways) + f" | {BACKEND} / {UNARY} |", "|---" * (len(ways) + 2) + "|"]
+    for case in cases:
+        made = {name: make(image_request(case)) for name, make in ways.items()}
         figures: dict[str, list[float]] = {name: [] for name in ways}
+        calls = max(case.in_flight, round(arguments.calls * case.share))
         for number in range(arguments.rounds + 1):
             for name, way in made.items():
-                figure = await cpu_us(way, arguments.calls, in_flight)
+                figure = await cpu_us(way, calls, case.in_flight)
                 if number:  # the first round warms up
                     figures[name].append(figure)
-        cells = (f"{statistics.median(us):.0f} ({min(us):.0f}-{max(us):.0f})" for us in figures.values())
-        rows.append(f"| {items} a call, {in_flight} in flight | " + " | ".join(cells) + " |")
-    return rows
+        cells = [f"{statistics.median(us):.0f} ({min(us):.0f}-{max(us):.0f})" for us in figures.values()]
+        pairs = zip(figures[BACKEND], figures[UNARY], strict=True)
+        cells.append(f"{statistics.median(ours / bare for ours, bare in pairs):.2f}")
+        name = f"{case.model}, {case.items} a call, {case.in_flight} in flight"
+        sys.stderr.write(f"{title}, {name}: {', '.join(cells)}\n")
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+class Clients:
+    """Of one engine: our own and grpc.aio's, for messages that are serialised already."""
+
+    def __init__(self, address: str, path: str, serialised: Callable[[InferRequest], bytes]) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        self.channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS)]
+        self._own = GrpcChannel(address, max_request_bytes=LIMIT_BYTES)
+        self._path, self._serialised = path, serialised
+
+    def ways(self) -> dict[str, MakeWay]:
+        """By name, what makes a way of asking from a request."""
+        own = self._own.method(self._path)
+        infer: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
+            channel.unary_unary(self._path) for channel in self.channels
+        ]
+        turns = itertools.cycle(infer)
+
+        def in_turn(message: bytes) -> Awaitable[bytes]:
+            return next(turns)(message)
+
+        return {
+            "our client alone": self.of(lambda message: own(message, timeout=CALL_SECONDS)),
+            UNARY: self.of(infer[0]),
+            f"{UNARY}, {CHANNELS} channels": self.of(in_turn),
+        }
+
+    def of(self, send: Callable[[bytes], Awaitable[object]]) -> MakeWay:
+        """What serialises a request once and sends it each time."""
+
+        def make(request: InferRequest) -> Way:
+            message = self._serialised(request)
+            return lambda: send(message)
+
+        return make
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._own.aclose()
+        for channel in self.channels:
+            await channel.close()
 
 
 async def measure_engine(
@@ -150,68 +234,61 @@ async def measure_engine(
 ) -> str:
     """The table of one engine."""
     address, is_triton = engine.endpoint["address"], engine.endpoint["backend"] == "triton"
-    channels = [
-        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(CHANNELS)
-    ]
-    infer: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
-        channel.unary_unary(INFER if is_triton else PREDICTIONS) for channel in channels
-    ]
-    turns = itertools.cycle(infer)
-    serialised = triton_message if is_triton else torchserve_message
-
-    def backend_way(request: InferRequest) -> Way:
-        return lambda: backend(request)
-
-    def unary_way(request: InferRequest) -> Way:
-        message = serialised(request)
-        return lambda: infer[0](message)
-
-    def channels_way(request: InferRequest) -> Way:
-        message = serialised(request)
-        return lambda: next(turns)(message)
-
-    def stream_way(request: InferRequest) -> Way:
-        message, ask = serialised(request), stream.ask
-        return lambda: ask(message)
-
-    ways = {"backend": backend_way, "unary": unary_way, f"unary, {CHANNELS} channels": channels_way}
     limits: dict[str, Any] = {"contracts": contracts, "max_request_bytes": LIMIT_BYTES}
     backend: Backend
     if is_triton:
         backend = OpenInference(address, **limits)
-        if arguments.stream:
-            stream = Stream(channels[0])
-            ways["one stream"] = stream_way
-        rows = await measure(ways, "Triton", arguments)
-        if arguments.stream:
-            await stream.aclose()
+        clients = Clients(address, INFER, triton_message)
     else:
         backend = TorchServe(address, management_address=engine.endpoint["management_address"], **limits)
-        rows = await measure(ways, "TorchServe", arguments)
+        clients = Clients(address, PREDICTIONS, torchserve_message)
+    ways: dict[str, MakeWay] = {BACKEND: lambda request: lambda: backend(request), **clients.ways()}
+    stream = Stream(clients.channels[0]) if is_triton and arguments.stream else None
+    if stream:
+        ways["one stream"] = clients.of(stream.ask)
+    title, cases = ("Triton", [*DIGITS, *PICTURES]) if is_triton else ("TorchServe", DIGITS)
+    table = await measure(ways, title, cases, arguments)
+    if stream:
+        await stream.aclose()
     await backend.aclose()
-    for channel in channels:
-        await channel.close()
-    return "\n".join(rows)
+    await clients.aclose()
+    return table
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.hop", description=main.__doc__)
-    parser.add_argument("--calls", type=int, default=1000, help="a round; default: %(default)s")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the page where that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.hop", description=__doc__)
+    parser.add_argument("--calls", type=int, default=300, help="a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="of each figure; default: %(default)s")
     parser.add_argument("--stream", action="store_true", help="with Triton's stream, too")
-    arguments = parser.parse_args()
-    text = (ROOT / "models" / MODEL / "model.yaml").read_text()
-    contracts = {MODEL: Contract.model_validate(yaml.safe_load(text))}
-    with tempfile.TemporaryDirectory() as folder:
-        for running in (running_triton, running_torchserve):
-            with running(Path(folder) / running.__name__) as engine:
-                table = uvloop.run(measure_engine(engine, contracts, arguments))
-                sys.stdout.write(f"{table}\n\n")
-    sys.stdout.write(f"{conditions(('grpcio', 'protobuf', 'uvloop'))}; {arguments.rounds} rounds of ")
-    sys.stdout.write(f"{arguments.calls} calls.\n")
+    parser.add_argument("--publish", action="store_true", help="into docs/performance.md, too")
+    arguments = parser.parse_args(argv)
+    contracts = {model: contract_of(model) for model in (MODEL, LARGE)}
+    tables = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        engines: list[AbstractContextManager[Engine]] = [
+            running_triton(folder / "triton", [MODEL, LARGE]),
+            running_torchserve(folder / "torchserve"),
+        ]
+        for running in engines:
+            with running as engine:
+                tables.append(uvloop.run(measure_engine(engine, contracts, arguments)))
+    described = (
+        f"{conditions(('grpcio', 'protobuf', 'uvloop'))}; CPU microseconds a call, median (least-most) of "
+        f"{arguments.rounds} rounds of {arguments.calls} calls, fewer of {LARGE}; ratio: median of the pairs."
+    )
+    text = "\n\n".join([described, *tables])
+    sys.stdout.write(f"{text}\n")
+    if arguments.publish:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
     return 0
+
+
+def contract_of(model: str) -> Contract:
+    """What replies of the model are held against."""
+    return Contract.model_validate(yaml.safe_load((ROOT / "models" / model / "model.yaml").read_text()))
 
 
 if __name__ == "__main__":
