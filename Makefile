@@ -58,7 +58,7 @@ compose-down: ## Stop the containers of `make compose`; their volumes stay
 SOAKING := $(filter soak,$(SHAPE))
 USERS ?= 32
 RATE ?= 32
-TIME ?= $(if $(SOAKING),10m,30s)
+TIME ?= $(if $(SOAKING),30m,30s)
 PACE ?= $(if $(SOAKING),2,0)
 ZIPF ?= 1.0
 CATALOGUE ?= $(if $(SOAKING),200,10000)

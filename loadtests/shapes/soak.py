@@ -16,7 +16,7 @@ from locust.env import Environment
 from loadtests import curves
 from loadtests.conditions import conditions
 from loadtests.shapes.curved import CurvedShape
-from loadtests.soak import Recording, report, resident_bytes
+from loadtests.soak import Recording, report, resident_bytes, work_seconds
 from loadtests.users import tally
 
 SAMPLE_SECONDS = 5.0
@@ -71,7 +71,8 @@ class Watch:
         while True:
             try:
                 with urllib.request.urlopen(url, timeout=SAMPLE_SECONDS) as page:  # noqa: S310 - as given
-                    self.recording.measured(self._seconds(), resident_bytes(page.read().decode()))
+                    memory = resident_bytes(page.read().decode())
+                self.recording.measured(self._seconds(), memory, work_seconds())
             except (OSError, ValueError) as error:
                 _log.warning("no memory figure: %s", error)
             time.sleep(SAMPLE_SECONDS)

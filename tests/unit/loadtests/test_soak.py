@@ -1,26 +1,43 @@
 """When a soak is called flat."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
+from random import Random
 
 import pytest
 
-from loadtests.soak import MIB, Recording, Window, judge, report, resident_bytes, slope
+from loadtests.soak import MIB, Recording, Window, judge, report, resident_bytes, slope, work_seconds
+
+COUNT = 60
+"""Windows of half an hour."""
 
 
-def windows(count: int = 20, *, growth: float = 0.0, p99: float = 0.1, late: float = 0.1) -> list[Window]:
-    """Of 30 s; memory zigzags by 1 MiB and grows by `growth` MiB an hour; p99 becomes `late` at the end."""
+def windows(count: int = COUNT, *, growth: float = 0.0, late: float = 1.0) -> list[Window]:
+    """Of 30 s; memory zigzags by 1 MiB and grows by `growth` MiB an hour.
+
+    p99 is 0.1 s until the warm-up has ended and grows from there to `late` times of that.
+    """
+    warm = count // 3
     return [
         Window(
             seconds=30.0 * n + 15,
             requests=400,
             failures=0,
             p50_seconds=0.01,
-            p99_seconds=late if n >= count - count // 3 else p99,
+            p99_seconds=0.1 * late ** max(0.0, (n - warm) / max(1, count - 1 - warm)),
             rss_bytes=(200 + growth * n * 30 / 3600 + n % 2) * MIB,
+            work_seconds=0.001,
         )
         for n in range(count)
     ]
+
+
+def noisy(seen: list[Window], deviation: float, seed: int) -> list[Window]:
+    """With p99 spread by a log-normal of that deviation."""
+    rng = Random(seed)  # noqa: S311 - no secret
+    return [replace(w, p99_seconds=w.p99_seconds * math.exp(rng.gauss(0, deviation))) for w in seen]
 
 
 def test_constant_memory_and_latency_are_flat() -> None:
@@ -31,47 +48,98 @@ def test_constant_memory_and_latency_are_flat() -> None:
 
 def test_a_leak_is_not_flat_and_its_size_is_told() -> None:
     verdict = judge(windows(growth=120.0))
-    assert not verdict.is_flat
     assert verdict.growth_mib_per_hour.estimate == pytest.approx(120)
-    assert str(verdict).startswith("NOT shown to be flat: memory +120.0")
+    assert str(verdict).startswith("NOT flat: memory +120.0")
 
 
-def test_memory_that_climbs_and_falls_again_over_a_steady_floor_is_flat() -> None:
-    climbing = [
-        Window(w.seconds, 400, 0, 0.01, 0.1, (200 + (0, 9)[n % 2]) * MIB) for n, w in enumerate(windows())
+def sawtooth(n: int) -> float:
+    """MiB above the floor: climbs by 20 within two minutes, and falls."""
+    return 5.0 * (n % 4)
+
+
+@pytest.mark.parametrize(("growth", "is_flat", "is_grown"), [(0.0, True, False), (120.0, False, True)])
+def test_a_sawtooth_hides_neither_a_steady_floor_nor_a_leak(
+    growth: float, *, is_flat: bool, is_grown: bool
+) -> None:
+    seen = [
+        replace(w, rss_bytes=w.rss_bytes + sawtooth(n) * MIB) for n, w in enumerate(windows(growth=growth))
     ]
-    assert judge(climbing).is_flat
+    verdict = judge(seen)
+    assert (verdict.is_flat, verdict.is_grown) == (is_flat, is_grown)
+
+
+def test_memory_too_noisy_to_tell_is_neither_called_flat_nor_grown() -> None:
+    rng = Random(1)  # noqa: S311 - no secret
+    verdict = judge([replace(w, rss_bytes=w.rss_bytes + rng.uniform(0, 200) * MIB) for w in windows()])
+    assert not verdict.is_flat
+    assert not verdict.is_grown
+    assert str(verdict).startswith("NOT shown to be flat: ")
 
 
 def test_what_grows_in_the_warm_up_does_not_count() -> None:
     seen = windows()
     filling = [
-        Window(w.seconds, w.requests, 0, w.p50_seconds, 1.0, w.rss_bytes - (6 - n) * 20 * MIB)
-        for n, w in enumerate(seen[:6])
+        replace(w, p99_seconds=1.0, rss_bytes=w.rss_bytes - (20 - n) * 20 * MIB)
+        for n, w in enumerate(seen[:20])
     ]
-    assert judge([*filling, *seen[6:]]).is_flat
+    assert judge([*filling, *seen[20:]]).is_flat
 
 
-def test_one_step_of_memory_does_not_make_a_leak() -> None:
+def test_memory_that_was_taken_and_given_back_does_not_make_a_leak() -> None:
     seen = windows()
-    last = Window(seen[-1].seconds, 400, 0, 0.01, 0.1, seen[-1].rss_bytes + 50 * MIB)
-    assert judge([*seen[:-1], last]).is_flat
+    more = [replace(w, rss_bytes=w.rss_bytes + 50 * MIB) for w in seen[40:45]]
+    assert judge([*seen[:40], *more, *seen[45:]]).is_flat
 
 
 def test_latency_that_creeps_up_is_not_flat() -> None:
-    assert judge(windows(late=0.119)).is_flat
-    assert not judge(windows(late=0.125)).is_flat
+    assert judge(windows(late=1.2)).is_flat
+    verdict = judge(windows(late=1.3))
+    assert verdict.p99_ratio.estimate == pytest.approx(1.3)
+    assert verdict.is_grown
+
+
+@pytest.mark.parametrize(
+    "speed",
+    [lambda n: 1 + 0.25 * n / COUNT, lambda n: 1.25 if n > 40 else 1.0, lambda n: 1 + 0.25 * math.sin(n / 9)],
+    ids=["line", "step", "wave"],
+)
+def test_a_machine_whose_speed_drifts_by_a_quarter_is_told_from_a_gateway_that_does(
+    speed: Callable[[int], float],
+) -> None:
+    def drifting(seen: list[Window]) -> list[Window]:
+        return [
+            replace(w, p99_seconds=w.p99_seconds * speed(n), work_seconds=w.work_seconds * speed(n))
+            for n, w in enumerate(seen)
+        ]
+
+    assert judge(drifting(windows())).is_flat
+    assert judge(drifting(windows(late=1.3))).is_grown
+
+
+def test_noisy_latency_is_flat_only_where_the_noise_leaves_no_room_for_growth() -> None:
+    seeds = range(40)
+    assert sum(judge(noisy(windows(), 0.1, seed)).is_flat for seed in seeds) >= 30
+    assert sum(judge(noisy(windows(), 1.0, seed)).is_flat for seed in seeds) <= 4  # by chance
+    assert not any(judge(noisy(windows(late=1.5), 0.1, seed)).is_flat for seed in seeds)
+    assert not any(judge(noisy(windows(), 0.1, seed)).is_grown for seed in seeds)
 
 
 def test_a_failure_anywhere_is_not_flat() -> None:
     first, *others = windows()
-    failed = Window(first.seconds, 400, 1, first.p50_seconds, first.p99_seconds, first.rss_bytes)
-    assert not judge([failed, *others]).is_flat
+    verdict = judge([replace(first, failures=1), *others])
+    assert not verdict.is_flat
+    assert str(verdict).startswith("NOT flat: ")
 
 
-@pytest.mark.parametrize("count", [0, 1, 16])
-def test_a_run_too_short_to_tell_is_not_called_flat(count: int) -> None:
-    assert not judge(windows(count)).is_flat
+@pytest.mark.parametrize("count", [0, 1, 2, 16, 30])
+def test_a_run_too_short_to_tell_is_called_neither_flat_nor_grown(count: int) -> None:
+    verdict = judge(windows(count))
+    assert not verdict.is_flat
+    assert not verdict.is_grown
+
+
+def test_the_fixed_work_takes_some_time() -> None:
+    assert work_seconds() > 0
 
 
 def test_the_slope_is_the_median_of_all_pairs() -> None:
@@ -99,18 +167,19 @@ def test_a_recording_has_whole_windows_only_and_counts_what_is_in_each() -> None
     for at, seconds, failed in [(1, 0.1, False), (29, 0.3, True), (31, 0.5, False), (61, 9.0, False)]:
         recording.answered(at, seconds, failed=failed)
     for at, size in [(5, 100.0), (10, 300.0), (15, 200.0), (40, 400.0), (61, 1.0)]:
-        recording.measured(at, size)
+        recording.measured(at, size, at / 1000)
     first, second = recording.windows(seconds=62)
     assert (first.seconds, first.requests, first.failures, first.rss_bytes) == (15, 2, 1, 100)
     assert first.p50_seconds == pytest.approx(0.2)
     assert first.p99_seconds == pytest.approx(0.298)
+    assert first.work_seconds == pytest.approx(0.010)
     assert (second.seconds, second.requests, second.rss_bytes) == (45, 1, 400)
 
 
 def test_a_window_without_a_sample_or_a_request_is_left_out() -> None:
     recording = Recording()
     recording.answered(1, 0.1, failed=False)
-    recording.measured(40, 1.0)
+    recording.measured(40, 1.0, 0.001)
     assert recording.windows(seconds=90) == []
 
 
@@ -125,4 +194,4 @@ def test_a_report_has_the_facts_the_verdict_and_every_window() -> None:
     whole = report(windows(), {"conditions": "a quiet machine"})
     assert whole["conditions"] == "a quiet machine"
     assert whole["is_flat"]
-    assert len(whole["windows"]) == 20
+    assert len(whole["windows"]) == COUNT
