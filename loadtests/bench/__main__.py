@@ -30,7 +30,7 @@ from loadtests.bench.systems import (
 )
 from loadtests.conditions import conditions
 from services.launch import LaunchError
-from tests.serving import EMBEDDED, Engine, running_triton
+from tests.serving import EMBEDDED, ROOT, Engine, running_triton
 
 TRITON, HAPROXY = "triton", "haproxy"
 TITLES = {TRITON: "Triton", HAPROXY: "HAProxy", **{name: peer.title for name, peer in PEERS.items()}}
@@ -142,7 +142,7 @@ def _compared(name: str, running: Start, folder: Path, how: Options, ours: Syste
                 row = compare(system, how, ours)
         except (LaunchError, LoadFailed) as error:
             say(f"{name} failed: {error}")
-            said.append(str(error))
+            said.append(str(error).replace(f"{folder}/", "").replace(f"{ROOT}/", ""))  # for a page
         else:
             retried = "; failed in a first try, and was started once more" if said else ""
             return {**row, "settings": f"{row['settings']}{retried}"}
