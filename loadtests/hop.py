@@ -258,7 +258,7 @@ async def measure_engine(
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write the page where that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.hop", description=__doc__)
-    parser.add_argument("--calls", type=int, default=300, help="a round; default: %(default)s")
+    parser.add_argument("--calls", type=int, default=200, help="a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="of each figure; default: %(default)s")
     parser.add_argument("--stream", action="store_true", help="with Triton's stream, too")
     parser.add_argument("--publish", action="store_true", help="into docs/performance.md, too")
