@@ -1,8 +1,8 @@
 """Long flat lists of numbers in OIP's JSON, read into their tensor's bytes without a Python object for each.
 
-A body of 784 floats is read in 62 us so, where orjson and then a typed `array` take 76; one of 150,528 (an image
-of 224x224x3) in 6 ms in place of 15, in which the event loop does nothing else. So is read what is usual and
-right; whatever else comes is left to `oip_json`, which finds the errors.
+A body of 784 floats is read in 62 us so, where orjson and then a typed `array` take 76; one of 150,528 (an
+image of 224x224x3) in 6 ms in place of 15, in which the event loop does nothing else. What is usual and right
+is read so; whatever else comes is left to `oip_json`, which finds the errors.
 """
 
 from typing import Any, Final
@@ -38,7 +38,7 @@ def parse_infer_body(text: bytes) -> dict[str, Any] | None:
         body = simdjson.Parser().parse(text)
         if not isinstance(body, simdjson.Object) or not isinstance(inputs := body["inputs"], simdjson.Array):
             return None
-        # Out of lists inside of a `data` the numbers would be taken: no more lists than there are without such.
+        # Numbers would be taken out of lists inside of a `data`: no more lists than there are without such.
         if _has_more(text, b"[", 1 + 2 * len(inputs) + ("outputs" in body)):
             return None
         content = _plain(body, but="inputs")

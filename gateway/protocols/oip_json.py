@@ -1,8 +1,8 @@
 """OIP's JSON: the text, with the NaN and Infinity tokens that Triton takes and gives, and the tensors in it.
 
 What it costs, on the event loop, since neither step lets go of the interpreter: 784 floats 48 us in (orjson,
-then one typed `array`) and 20 us out; 150,528 floats (an image of 224x224x3) 15 ms in, nested 25 ms; long flat
-lists are read by `json_numbers` in less. Tensors in binary cost nothing here.
+then one typed `array`) and 20 us out; 150,528 floats (an image of 224x224x3) 15 ms in, nested 25 ms; flat and
+long lists are read by `json_numbers` in less. Tensors in binary cost nothing here.
 """
 
 import json
