@@ -13,6 +13,7 @@ from typing import Any
 from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import ITEM_BYTES, Parameter, Tensor
+from gateway.protocols.json_numbers import LONG_BYTES, parse_infer_body
 from gateway.protocols.oip_classification import check_classifiable
 from gateway.protocols.oip_fields import (
     INT64_LIMIT,
@@ -22,7 +23,7 @@ from gateway.protocols.oip_fields import (
     required,
     shown,
 )
-from gateway.protocols.oip_json import BINARY_ONLY, parse_json, tensor_from_json
+from gateway.protocols.oip_json import BINARY_ONLY, check_value_count, parse_json, tensor_from_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_DIGITS = 18
@@ -92,7 +93,12 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
         if split == 0:
             return OipBody((_raw_input(body, contract),), {}, binary_output=True, parameters={})
     view = memoryview(body)
-    content = parse_json(view[:split])
+    content = None
+    if split == len(body) >= LONG_BYTES:
+        check_value_count(body)
+        content = parse_infer_body(body)
+    if content is None:
+        content = parse_json(view[:split])
     if not isinstance(content, dict):
         raise MalformedBody(f"the body: expected an object, got {shown(content)}")
     inputs, outputs = required(content, "inputs", list), optional(content, "outputs", list, [])
