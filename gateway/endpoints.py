@@ -1,7 +1,7 @@
 """The backends, endpoints and balancers that the settings describe."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -109,6 +109,7 @@ def new_memberships(
     pools: Mapping[PoolKey, Balancer],
     names: Mapping[PoolKey, Sequence[str]],
     health: HealthCheck,
+    drained: Collection[str],
     metrics: Metrics,
 ) -> list[Membership]:
     """What fills and empties the pools, whose entries `names` has, for each entry that is looked up."""
@@ -122,6 +123,7 @@ def new_memberships(
             open_backend=lambda name, address: open_backend(entry, name, found.at(address)),
             new_endpoint=lambda name, backend: _endpoint(name, found, backend, settings.balancing),
             health=health,
+            drained=drained,
             interval_seconds=settings.balancing.discovery_interval_seconds,
             lookups=metrics.discovery_lookups,
         )

@@ -48,6 +48,7 @@ class Serving:
         rollouts: its canaries and labels.
         learned: what its stages know of the pools.
         balancing: the settings that its endpoints were made by.
+        drained: the names of the endpoints that an operator has drained, those that are away included.
     """
 
     catalog: Catalog
@@ -56,6 +57,7 @@ class Serving:
     rollouts: Rollouts
     learned: Learned
     balancing: BalancingSettings
+    drained: set[str]
     _metrics: Metrics
     _shadows: Sequence[tuple[Shadow, Balancer]]
     _health: HealthCheck
@@ -116,6 +118,13 @@ class Serving:
         pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
         return [endpoint for pool in pools for endpoint in pool.endpoints]
 
+    def drain(self, name: str, *, is_draining: bool) -> None:
+        """Send the endpoint of this name no new requests, or again: in every pool, and when it comes back."""
+        for endpoint in self.endpoints():
+            if endpoint.name == name:
+                endpoint.is_draining = is_draining
+        (self.drained.add if is_draining else self.drained.discard)(name)
+
     def known_endpoints(self, key: PoolKey) -> Sequence[Endpoint]:
         """The endpoints of a pool; none where there is no such pool."""
         return self.pools[key].endpoints if key in self.pools else ()
@@ -168,9 +177,18 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         )
         for key, names in endpoints.items()
     }
-    discovered_tls = new_discovered_tls(settings, root)
+    discovered_tls, drained = new_discovered_tls(settings, root), set[str]()
     memberships = new_memberships(
-        settings, contracts, root, discovered_tls, lasting.tracing, pools, endpoints, health, lasting.metrics
+        settings,
+        contracts,
+        root,
+        discovered_tls,
+        lasting.tracing,
+        pools,
+        endpoints,
+        health,
+        drained,
+        lasting.metrics,
     )
     shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
     rollouts = Rollouts(
@@ -193,6 +211,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         rollouts,
         learned,
         balancing,
+        drained,
         lasting.metrics,
         shadows,
         health,

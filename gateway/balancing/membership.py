@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -48,6 +48,7 @@ class Membership:
         open_backend: the client of an address, by the endpoint's name and the address.
         new_endpoint: what one pool knows about it, by its name.
         health: asks whether endpoints are ready.
+        drained: the names of endpoints that an operator has drained: one of them that comes back still is.
         interval_seconds: between two look-ups.
         lookups: counts them by entry and result.
         sleep: waits so many seconds.
@@ -62,6 +63,7 @@ class Membership:
         open_backend: Callable[[str, str], Backend],
         new_endpoint: Callable[[str, Backend], Endpoint],
         health: HealthCheck,
+        drained: Collection[str],
         interval_seconds: float,
         lookups: Counter,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -72,6 +74,7 @@ class Membership:
         self._open_backend = open_backend
         self._new_endpoint = new_endpoint
         self._health = health
+        self._drained = drained
         self._interval_seconds = interval_seconds
         self._lookups = {result: lookups.labels(entry, result) for result in (OK, FAILED, EMPTY)}
         self._sleep = sleep
@@ -146,6 +149,7 @@ class Membership:
         self._members[address] = _Member(backend, endpoints)
         _log.info("endpoint_discovered", endpoint=name)
         for key, endpoint in endpoints.items():
+            endpoint.is_draining = name in self._drained
             self._pools[key].add(endpoint)
             self._health.watch(key, endpoint)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.admin.overrides import Change
 from gateway.app import Gateway, build
 from gateway.configuration import ConfigurationError
 from gateway.inference import InferResponse, Tensor
@@ -51,6 +52,42 @@ async def test_an_endpoint_is_drained_in_every_pool_and_taken_back(gateway: Gate
     assert set().union(*drained.values()) == {"ready"}
     assert (await change(gateway, action="undrain", name=name))["overrides"] == []
     assert set().union(*(await states(gateway)).values()) == {"ready"}
+
+
+async def test_a_drain_holds_for_an_address_that_goes_and_comes_back_until_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    settings = "endpoints: {found: {backend: torchserve, file: addresses.yaml, management_port: 1}}\n"
+    (tmp_path / "inferway.yaml").write_text(settings + "passthrough: [{model: m, endpoints: [found]}]")
+    gateway = build(load_settings(tmp_path / "inferway.yaml", {}), tmp_path)
+    (membership,) = gateway.serving._memberships
+
+    async def found(*addresses: str) -> dict[str, set[str]]:
+        (tmp_path / "new.yaml").write_text(str(list(addresses)))
+        (tmp_path / "new.yaml").replace(tmp_path / "addresses.yaml")
+        await membership.look()
+        return await states(gateway)
+
+    here, other = "10.0.0.7:7070", "10.0.0.8:7070"
+    drain, name = {"action": "drain"}, f"found/{here}"
+    assert (await change(gateway, **drain, name=name))["refused"][0] == 404
+    await found(here, other)
+    await change(gateway, **drain, name=name)
+    assert name not in await found(other)
+    assert (await change(gateway, **drain, name=name))["overrides"] == [{**drain, "name": name}]
+    assert (await found(here, other))[name] == {"draining"}
+    await found(other)
+    assert (await change(gateway, action="undrain", name=name))["overrides"] == []
+    assert (await found(here, other))[name] == {"not ready"}
+    await gateway.serving.stop()
+
+
+async def test_a_process_takes_over_the_drain_of_an_address_that_it_has_not_found_yet(
+    gateway: Gateway,
+) -> None:
+    gateway.control.change(Change("drain", "found/10.0.0.7:7070"))
+    assert gateway.serving.drained == {"found/10.0.0.7:7070"}
+    assert len((await ask(gateway, "overrides"))["overrides"]) == 1
 
 
 async def test_an_endpoint_that_is_drained_is_asked_by_no_shadow_either() -> None:

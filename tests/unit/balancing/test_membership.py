@@ -80,6 +80,7 @@ class Rig:
         }
         for pool in self.pools.values():
             pool.publish()
+        self.drained: set[str] = set()
         self.health = HealthCheck(interval_seconds=0, timeout_seconds=1)
         self.sleeps = Sleeps()
         self.membership = Membership(
@@ -89,6 +90,7 @@ class Rig:
             open_backend=self._open,
             new_endpoint=lambda name, backend: Endpoint(name, "fake", backend),
             health=self.health,
+            drained=self.drained,
             interval_seconds=INTERVAL_SECONDS,
             lookups=metrics.discovery_lookups,
             sleep=self.sleeps,
@@ -253,6 +255,18 @@ async def test_what_comes_back_while_it_drains_is_a_new_endpoint(rig: Rig) -> No
     await rig.sleeps.end(DRAIN_SECONDS)
     assert (first.is_closed, rig.client("a:1").is_closed) == (True, False)
     assert rig.series() == {"triton/a:1", "triton/b:1"}
+
+
+async def test_what_was_drained_and_comes_back_is_draining_in_every_pool_from_the_first_moment(
+    rig: Rig,
+) -> None:
+    await rig.start("a:1", "b:1")
+    rig.drained.add("triton/a:1")
+    await rig.look(None, "b:1")
+    await rig.look(None, "a:1", "b:1")
+    for pool in rig.pools.values():
+        assert {e.name: e.is_draining for e in pool.endpoints} == {"triton/a:1": True, "triton/b:1": False}
+    assert {(await rig.pools[FP32](REQUEST)).endpoint for _ in range(50)} == {"triton/b:1"}
 
 
 async def test_a_slow_first_look_up_does_not_keep_the_gateway_from_starting(
