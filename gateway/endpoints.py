@@ -106,20 +106,31 @@ def new_memberships(
     root: Path,
     channel_tls: Mapping[str, ChannelTls],
     tracing: Tracing | None,
-    pools: Mapping[PoolKey, Balancer],
-    names: Mapping[PoolKey, Sequence[str]],
+    pools: Sequence[tuple[PoolKey, Balancer, Sequence[str]]],
     health: HealthCheck,
     drained: Collection[str],
     metrics: Metrics,
 ) -> list[Membership]:
-    """What fills and empties the pools, whose entries `names` has, for each entry that is looked up."""
+    """What fills and empties the pools, for each entry that is looked up.
+
+    Args:
+        settings: of the endpoints.
+        contracts: by model name.
+        root: what files with addresses are relative to.
+        channel_tls: of the entries that have any.
+        tracing: makes spans of their calls, if it is on.
+        pools: what each serves, those that only shadows ask included, and the names of its entries.
+        health: asks whether endpoints are ready.
+        drained: the names of the endpoints that an operator has drained.
+        metrics: of this process.
+    """
     open_backend = partial(_traced, settings, contracts, root, channel_tls, tracing)
 
     def membership(entry: str, found: EndpointSettings) -> Membership:
         return Membership(
             entry,
             source=DnsSource(found.dns) if found.dns else FileSource(root / (found.file or "")),
-            pools={key: pool for key, pool in pools.items() if entry in names[key]},
+            pools=[(key, pool) for key, pool, names in pools if entry in names],
             open_backend=lambda name, address: open_backend(entry, name, found.at(address)),
             new_endpoint=lambda name, backend: _endpoint(name, found, backend, settings.balancing),
             health=health,

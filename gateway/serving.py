@@ -177,6 +177,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         )
         for key, names in endpoints.items()
     }
+    shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
     discovered_tls, drained = new_discovered_tls(settings, root), set[str]()
     memberships = new_memberships(
         settings,
@@ -184,13 +185,14 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         root,
         discovered_tls,
         lasting.tracing,
-        pools,
-        endpoints,
+        [
+            *((key, pool, endpoints[key]) for key, pool in pools.items()),
+            *((shadow.plan.to, pool, shadow.plan.endpoints) for shadow, pool in shadows),
+        ],
         health,
         drained,
         lasting.metrics,
     )
-    shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
     rollouts = Rollouts(
         rollout_plans(settings, contracts, pools),
         catalog=catalog,

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -29,10 +29,10 @@ DRAIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
-    """One address: its client, which all pools share, and what each pool knows about it."""
+    """One address: its client, which all pools share, and what each pool knows about it, in their order."""
 
     backend: Backend
-    endpoints: Mapping[PoolKey, Endpoint]
+    endpoints: Sequence[Endpoint]
 
 
 class Membership:
@@ -44,7 +44,7 @@ class Membership:
     Args:
         entry: its name in the settings. Endpoints are named `entry/address`.
         source: where its addresses are found.
-        pools: those that it is part of.
+        pools: those that it is part of, each with what it serves: a shadow's may serve the same as another.
         open_backend: the client of an address, by the endpoint's name and the address.
         new_endpoint: what one pool knows about it, by its name.
         health: asks whether endpoints are ready.
@@ -59,7 +59,7 @@ class Membership:
         entry: str,
         *,
         source: Source,
-        pools: Mapping[PoolKey, Balancer],
+        pools: Sequence[tuple[PoolKey, Balancer]],
         open_backend: Callable[[str, str], Backend],
         new_endpoint: Callable[[str, Backend], Endpoint],
         health: HealthCheck,
@@ -101,7 +101,7 @@ class Membership:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self._members.values():
-            for endpoint in member.endpoints.values():
+            for endpoint in member.endpoints:
                 self._health.unwatch(endpoint)
         for member in [*self._members.values(), *self._leaving]:
             await member.backend.aclose()
@@ -145,24 +145,24 @@ class Membership:
     def _join(self, address: str) -> None:
         name = self._name(address)
         backend = self._open_backend(name, address)
-        endpoints = {key: self._new_endpoint(name, backend) for key in self._pools}
+        endpoints = [self._new_endpoint(name, backend) for _ in self._pools]
         self._members[address] = _Member(backend, endpoints)
         _log.info("endpoint_discovered", endpoint=name)
-        for key, endpoint in endpoints.items():
+        for (key, pool), endpoint in zip(self._pools, endpoints, strict=True):
             endpoint.is_draining = name in self._drained
-            self._pools[key].add(endpoint)
+            pool.add(endpoint)
             self._health.watch(key, endpoint)
 
     def _leave(self, address: str) -> _Member:
         member = self._members.pop(address)
-        for key, endpoint in member.endpoints.items():
+        for (_, pool), endpoint in zip(self._pools, member.endpoints, strict=True):
             self._health.unwatch(endpoint)
-            self._pools[key].remove(endpoint.name)
+            pool.remove(endpoint.name)
         return member
 
     async def _close(self, member: _Member) -> None:
         """Close the client once nothing is in flight; each attempt ends at its own timeout."""
-        while any(endpoint.in_flight for endpoint in member.endpoints.values()):
+        while any(endpoint.in_flight for endpoint in member.endpoints):
             await self._sleep(DRAIN_SECONDS)
         await member.backend.aclose()
         del self._leaving[member]

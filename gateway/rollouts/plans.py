@@ -34,7 +34,7 @@ class ShadowPlan:
         settings: as configured.
         source: the pool whose requests are sent on.
         to: what is asked too.
-        endpoints: the names of those that are asked.
+        endpoints: the names of those that are asked, as the settings have them.
         target: its name in metrics: version, variant, and the endpoints where the entry names them.
     """
 
@@ -116,11 +116,10 @@ def shadow_plans(
         if target == source and not to.endpoints:
             mend = "name endpoints, another version or another variant"
             raise ConfigurationError(f"{settings.where(*place, 'to')}: that is what answers already; {mend}")
-        known = (name for name in pools.get(target, ()) if not settings.endpoints[name].is_discovered)
-        endpoints = to.endpoints or tuple(known)
+        endpoints = to.endpoints or tuple(pools.get(target, ()))
         if not endpoints:
-            where, mend = settings.where(*place, "to"), "name endpoints that have an address"
-            raise ConfigurationError(f"{where}: no pool with addresses serves {_shown(target)}; {mend}")
+            where = settings.where(*place, "to")
+            raise ConfigurationError(f"{where}: no pool serves {_shown(target)}; name endpoints")
         _check_endpoints(settings, contract, target, to.endpoints, (*place, "to", "endpoints"))
         at = f"@{'+'.join(to.endpoints)}" if to.endpoints else ""
         name = f"{target.version}-{target.variant}{at}"
@@ -142,9 +141,6 @@ def _check_endpoints(
             )
         if name in names[:position]:
             raise ConfigurationError(f"{where}: endpoint '{name}' is named twice")
-        if settings.endpoints[name].is_discovered:
-            mend = "name one with an address"
-            raise ConfigurationError(f"{where}: a shadow cannot ask endpoints that are looked up; {mend}")
         if settings.endpoints[name].backend in unpublished:
             raise ConfigurationError(f"{where}: endpoint '{name}' does not publish {_shown(target)}")
 

@@ -92,10 +92,17 @@ async def an_engine(credentials: grpc.ServerCredentials | None = None) -> AsyncI
 
 
 @asynccontextmanager
-async def a_gateway(folder: Path, entry: dict[str, Any], **more: Any) -> AsyncIterator[StartedGateway]:
-    """One with an entry called `found`; started and stopped in a thread: engines run in this one."""
+async def a_gateway(
+    folder: Path, entry: dict[str, Any], still: Engine | None = None, **more: Any
+) -> AsyncIterator[StartedGateway]:
+    """One with an entry called `found`, and `still` for an engine that stays where it is.
+
+    Started and stopped in a thread: engines run in this one.
+    """
+    found = {"found": {"backend": "triton", **entry}}
+    others = {"still": {"backend": "triton", "address": still.address}} if still else {}
     settings = {
-        "endpoints": {"found": {"backend": "triton", **entry}},
+        "endpoints": {**found, **others},
         "pools": POOLS,
         "balancing": OFTEN,
         "batching": {"enabled": False},  # requests are counted at the endpoints

@@ -72,6 +72,14 @@ def test_a_shadow_without_endpoints_asks_those_of_the_targets_pool(tmp_path: Pat
     assert (plan.to, plan.endpoints, plan.target) == (PoolKey("m", "1", "int8"), ("a",), "1-int8")
 
 
+def test_a_shadow_may_ask_endpoints_that_are_looked_up_by_name_or_as_part_of_a_pool(tmp_path: Path) -> None:
+    pool = '  - {model: m, versions: ["2"], endpoints: [a, looked-up]}\n'
+    named, whole = "{endpoints: [looked-up]}", "{version: '2'}"
+    (_, found) = plans(tmp_path, f"{pool}shadows: [{{model: m, to: {named}}}, {{model: m, to: {whole}}}]\n")
+    assert [plan.endpoints for plan in found] == [("looked-up",), ("a", "looked-up")]
+    assert [plan.target for plan in found] == ["1-fp32@looked-up", "2-fp32"]
+
+
 def test_a_shadow_may_ask_a_version_that_no_pool_serves(tmp_path: Path) -> None:
     (_, (plan,)) = plans(tmp_path, "shadows: [{model: m, to: {version: '2', endpoints: [b]}}]\n")
     assert (plan.to, plan.endpoints) == (PoolKey("m", "2", "fp32"), ("b",))
@@ -90,14 +98,17 @@ def test_a_shadow_may_ask_a_version_that_no_pool_serves(tmp_path: Path) -> None:
         ("rollouts:\n  - model: m\n    labels:\n      a: '7'\n", 11, "there is no version '7'"),
         ("shadows:\n  - {model: n, to: {variant: int8}}\n", 9, "there is no 'n' with a contract"),
         ("shadows:\n  - model: m\n    to: {}\n", 10, "that is what answers already; name endpoints"),
-        ("shadows:\n  - model: m\n    to: {version: '2'}\n", 10, "no pool with addresses serves version '2'"),
+        (
+            "shadows:\n  - model: m\n    to: {version: '2'}\n",
+            10,
+            "no pool serves version '2' variant 'fp32' of model 'm'; name",
+        ),
         ("shadows:\n  - {model: m, version: '2', to: {endpoints: [a]}}\n", 9, "no pool serves version '2'"),
         (
             "shadows:\n  - model: m\n    to: {endpoints: [c]}\n",
             10,
             "there is no endpoint 'c'; known here: a, b, looked-up",
         ),
-        ("shadows:\n  - model: m\n    to: {endpoints: [looked-up]}\n", 10, "are looked up; name one"),
         ("shadows:\n  - model: m\n    to: {endpoints: [b, b]}\n", 10, "endpoint 'b' is named twice"),
         ("shadows:\n  - model: m\n    to: {variant: int8, endpoints: [b]}\n", 10, "'b' does not publish"),
         (
