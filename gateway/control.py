@@ -98,7 +98,7 @@ class Control:
             case "drain" | "undrain":
                 self.serving().drain(change.name, is_draining=change.action == "drain")
             case "weight":
-                rollouts.set_weight(change.name, float(change.value or 0.0))
+                rollouts.set_weight(change.name, change.label, float(change.value or 0.0))
             case "label":
                 rollouts.set_label(change.name, change.label, str(change.value))
         if self._overridden is not self.serving():
@@ -117,14 +117,14 @@ class Control:
     def _told(self) -> list[dict[str, Any]]:
         """The overrides; those of a configuration that is no longer served have ended with it."""
         overrides = Overrides(self._overrides if self._overridden is self.serving() else ())
-        for model in self._rolled_back():
-            overrides.add(Change("weight", model, value=0.0))
+        for model, label in self._rolled_back():
+            overrides.add(Change("weight", model, label, 0.0))
         return [change.to_json() for change in overrides]
 
-    def _rolled_back(self) -> list[str]:
-        """The models whose canary this process has taken back by itself."""
+    def _rolled_back(self) -> list[tuple[str, str]]:
+        """The canaries that this process has taken back by itself, by model and label."""
         canaries = self.serving().rollouts.canaries
-        return [model for model, canary in canaries.items() if canary.rolled_back]
+        return [whose for whose, canary in canaries.items() if canary.rolled_back]
 
     def _endpoints(self) -> list[dict[str, Any]]:
         now = self.clock()

@@ -2,6 +2,7 @@
 
 from deploy.grafana.queries import MODEL, Panel, Query, Row, quantile_of, summed_rate
 
+CANARY = "{{model}} {{label}}"
 SHADOW = "{{model}} {{target}}"
 LABELS = "gateway_shadow_label_agreement_total"
 MEAN = "gateway_shadow_mean_difference"
@@ -13,7 +14,7 @@ ROLLOUTS = Row(
             "Canary's share of the requests",
             "As configured, as somebody set it since, or 0 after a rollback. The largest of all gateways.",
             "percentunit",
-            (Query(f"max by (model) (gateway_canary_weight_ratio{{{MODEL}}})", "{{model}}"),),
+            (Query(f"max by (model, label) (gateway_canary_weight_ratio{{{MODEL}}})", CANARY),),
         ),
         Panel(
             "Canary: requests by target and outcome",
@@ -21,8 +22,8 @@ ROLLOUTS = Row(
             "reqps",
             (
                 Query(
-                    summed_rate("gateway_canary_requests_total", "model, target, outcome"),
-                    "{{model}} {{target}} {{outcome}}",
+                    summed_rate("gateway_canary_requests_total", "model, label, target, outcome"),
+                    f"{CANARY} {{{{target}}}} {{{{outcome}}}}",
                 ),
             ),
         ),
@@ -32,7 +33,8 @@ ROLLOUTS = Row(
             "short",
             (
                 Query(
-                    f"sum by (model) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))", "{{model}}"
+                    f"sum by (model, label) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))",
+                    CANARY,
                 ),
             ),
         ),

@@ -53,37 +53,63 @@ def rollout_plans(
     Raises:
         ConfigurationError: with file, line and mend.
     """
-    seen: set[str] = set()
+    labels = _labels(settings, contracts)
+    seen: set[tuple[str, str | None]] = set()
     for index, entry in enumerate(settings.rollouts):
         place: Place = ("rollouts", index)
         contract = _contract(settings, contracts, entry.model, place)
-        if entry.model in seen:
-            where = settings.where(*place, "model")
-            raise ConfigurationError(f"{where}: '{entry.model}' has a rollout above; make one of both")
-        seen.add(entry.model)
+        if (entry.model, entry.label) in seen:
+            what = f"label '{entry.label}' of '{entry.model}'" if entry.label else f"'{entry.model}'"
+            where = settings.where(*place, "label" if entry.label else "model")
+            raise ConfigurationError(f"{where}: {what} has a rollout above; make one of both")
+        seen.add((entry.model, entry.label))
+        yield RolloutPlan(entry, _canary(settings, contract, entry, labels[entry.model], pools, place))
+
+
+def _labels(settings: Settings, contracts: Mapping[str, Contract]) -> Mapping[str, Mapping[str, str]]:
+    """The versions that each model's labels stand for: as the contract says, and over that the entries."""
+    labels = {name: dict(contract.labels) for name, contract in contracts.items()}
+    moved: set[tuple[str, str]] = set()
+    for index, entry in enumerate(settings.rollouts):
+        contract = _contract(settings, contracts, entry.model, ("rollouts", index))
         for label, version in entry.labels.items():
-            _check(settings, version, contract.versions, "version", (*place, "labels", label))
-        yield RolloutPlan(entry, _canary(settings, contract, entry, pools, place))
+            place: Place = ("rollouts", index, "labels", label)
+            _check(settings, version, contract.versions, "version", place)
+            if (entry.model, label) in moved:
+                raise ConfigurationError(
+                    f"{settings.where(*place)}: it is there above; leave one of them out"
+                )
+            moved.add((entry.model, label))
+            labels[entry.model][label] = version
+    return labels
 
 
 def _canary(
-    settings: Settings, contract: Contract, entry: RolloutSettings, pools: Collection[PoolKey], place: Place
+    settings: Settings,
+    contract: Contract,
+    entry: RolloutSettings,
+    labels: Mapping[str, str],
+    pools: Collection[PoolKey],
+    place: Place,
 ) -> Canary | None:
     if entry.canary_version is None and entry.canary_variant is None:
-        if entry.weight:
+        if entry.weight or entry.label:
+            where = settings.where(*place, "weight" if entry.weight else "label")
             mend = "add canary_version, canary_variant or both"
-            raise ConfigurationError(
-                f"{settings.where(*place, 'weight')}: there is nothing that it could go to; {mend}"
-            )
+            raise ConfigurationError(f"{where}: there is nothing that it could go to; {mend}")
         return None
-    stable = _target(settings, contract, None, None, place)
+    if entry.label:
+        _check(settings, entry.label, labels, "label", (*place, "label"))
+    stable = _target(settings, contract, labels[entry.label] if entry.label else None, None, place)
     names = ((*place, "canary_version"), (*place, "canary_variant"))
-    trial = _target(settings, contract, entry.canary_version, entry.canary_variant, *names)
+    trial = _target(settings, contract, entry.canary_version or stable.version, entry.canary_variant, *names)
     if trial == stable:
         mend = "name another version or variant"
-        raise ConfigurationError(f"{settings.where(*place)}: the canary is what answers by default; {mend}")
-    if trial not in pools:
-        raise ConfigurationError(f"{settings.where(*place)}: no pool serves {_shown(trial)}; add it to pools")
+        raise ConfigurationError(f"{settings.where(*place)}: the canary is what answers already; {mend}")
+    for target in (stable, trial):
+        if target not in pools:
+            where = settings.where(*place)
+            raise ConfigurationError(f"{where}: no pool serves {_shown(target)}; add it to pools")
     return Canary(stable, trial, entry.sticky)
 
 

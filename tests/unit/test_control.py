@@ -11,7 +11,7 @@ from gateway.app import Gateway, build
 from gateway.configuration import ConfigurationError
 from gateway.inference import InferResponse, Tensor
 from gateway.loading import load_settings
-from gateway.traffic_settings import ShadowSettings, ShadowTargetSettings
+from gateway.traffic_settings import RolloutSettings, ShadowSettings, ShadowTargetSettings
 
 ROOT = Path(__file__).parents[2]
 MODEL = "cnn_mnist"
@@ -133,6 +133,28 @@ async def test_what_there_is_not_is_refused_and_no_override(
 async def test_a_label_moves(gateway: Gateway) -> None:
     await change(gateway, action="label", name=MODEL, label="prod", value="1")
     assert (await ask(gateway, "rollouts"))["rollouts"]["labels"][MODEL]["prod"] == "1"
+
+
+async def test_the_canary_of_a_label_is_moved_and_is_over_when_the_label_is(gateway: Gateway) -> None:
+    settings = gateway.front.settings
+    canary = RolloutSettings(model=MODEL, label="stable", canary_variant="int8", weight=0.25)
+    gateway = build(settings.model_copy(update={"rollouts": (canary,)}), ROOT)
+    weight = {"action": "weight", "name": MODEL, "label": "stable", "value": 0.5}
+    assert (await change(gateway, **weight))["overrides"] == [weight]
+    label = {"action": "label", "name": MODEL, "label": "stable", "value": "1"}
+    assert (await change(gateway, **label))["overrides"] == [weight, label]
+    ((shown,),) = [(await ask(gateway, "rollouts"))["rollouts"]["canaries"]]
+    assert (shown["model"], shown["label"], shown["weight"]) == (MODEL, "stable", 0.0)
+
+
+async def test_a_canary_that_was_taken_back_is_told_with_its_label(gateway: Gateway) -> None:
+    settings = gateway.front.settings
+    canary = RolloutSettings(model=MODEL, label="stable", canary_variant="int8", weight=0.25)
+    gateway = build(settings.model_copy(update={"rollouts": (canary,)}), ROOT)
+    gateway.serving.rollouts.canaries[MODEL, "stable"].rolled_back = "3 of 3 requests failed"
+    said = await ask(gateway, "overrides")
+    assert said["rolled_back"] == [(MODEL, "stable")]
+    assert said["overrides"] == [{"action": "weight", "name": MODEL, "label": "stable", "value": 0.0}]
 
 
 async def test_overrides_end_when_another_configuration_is_served(gateway: Gateway) -> None:

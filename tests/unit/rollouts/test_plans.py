@@ -32,6 +32,7 @@ def a_model(tmp_path: Path) -> None:
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
         "default_version": "1",
+        "labels": {"old": "1"},
         "versions": {"1": one, "2": a_version("fp32", sha256="1" * 64)},
     }
     (tmp_path / "m").mkdir()
@@ -59,6 +60,23 @@ def test_a_canary_is_the_default_but_for_what_is_named(tmp_path: Path) -> None:
 def test_a_rollout_may_be_labels_alone(tmp_path: Path) -> None:
     ((plan,), _) = plans(tmp_path, "rollouts: [{model: m, labels: {next: '2'}}]\n")
     assert plan.canary is None
+
+
+def test_a_labels_canary_is_what_the_label_stands_for_but_for_what_is_named(tmp_path: Path) -> None:
+    pool, labels = '  - {model: m, versions: ["2"], endpoints: [a]}\n', "labels: {next: '2'}"
+    canaries = "{model: m, label: old, canary_version: '2'}, {model: m, label: next, canary_version: '1'}"
+    (found, _) = plans(tmp_path, f"{pool}rollouts: [{canaries}, {{model: m, {labels}}}]\n")
+    one, two = PoolKey("m", "1", "fp32"), PoolKey("m", "2", "fp32")
+    assert [(each.canary.stable, each.canary.trial) for each in found if each.canary] == [
+        (one, two),
+        (two, one),
+    ]
+
+
+def test_a_label_and_the_default_each_have_a_canary(tmp_path: Path) -> None:
+    canary = "canary_variant: int8"
+    (found, _) = plans(tmp_path, f"rollouts: [{{model: m, {canary}}}, {{model: m, label: old, {canary}}}]\n")
+    assert [each.settings.label for each in found] == [None, "old"]
 
 
 def test_a_shadow_asks_the_same_elsewhere(tmp_path: Path) -> None:
@@ -93,9 +111,30 @@ def test_a_shadow_may_ask_a_version_that_no_pool_serves(tmp_path: Path) -> None:
         ("rollouts:\n  - {model: m, weight: 0.1}\n", 9, "there is nothing that it could go to"),
         ("rollouts:\n  - {model: m, canary_version: '3'}\n", 9, "there is no version '3'"),
         ("rollouts:\n  - {model: m, canary_variant: fp16}\n", 9, "there is no variant in version '1' 'fp16'"),
-        ("rollouts:\n  - {model: m, canary_variant: fp32}\n", 9, "is what answers by default"),
+        ("rollouts:\n  - {model: m, canary_variant: fp32}\n", 9, "is what answers already"),
         ("rollouts:\n  - {model: m, canary_version: '2'}\n", 9, "no pool serves version '2' variant 'fp32'"),
         ("rollouts:\n  - model: m\n    labels:\n      a: '7'\n", 11, "there is no version '7'"),
+        ("rollouts:\n  - model: m\n    label: old\n", 10, "there is nothing that it could go to"),
+        (
+            "rollouts:\n  - model: m\n    label: new\n    canary_variant: int8\n",
+            10,
+            "there is no label 'new'; known here: old",
+        ),
+        (
+            "rollouts:\n" + 2 * "  - {model: m, label: old, canary_variant: int8}\n",
+            10,
+            "label 'old' of 'm' has a rollout above",
+        ),
+        (
+            "rollouts:\n  - {model: m, labels: {a: '1'}}\n  - {model: m, label: a, labels: {a: '2'}}\n",
+            10,
+            "it is there above",
+        ),
+        (
+            "rollouts:\n  - {model: m, label: next, canary_version: '1', labels: {next: '2'}}\n",
+            9,
+            "no pool serves version '2' variant 'fp32'",
+        ),
         ("shadows:\n  - {model: n, to: {variant: int8}}\n", 9, "there is no 'n' with a contract"),
         ("shadows:\n  - model: m\n    to: {}\n", 10, "that is what answers already; name endpoints"),
         (
