@@ -130,6 +130,18 @@ class Metrics:
             ["endpoint", "model", "version", "variant", "backend"],
             registry=registry,
         )
+        self.draining = Gauge(
+            "gateway_endpoint_draining_ratio",
+            "1 while an operator has drained an endpoint, else 0.",
+            ["endpoint", "model", "version", "variant", "backend"],
+            registry=registry,
+        )
+        self.load = Gauge(
+            "gateway_endpoint_load",
+            "The number that the balancer compares: in-flight and latency, in no unit.",
+            ["endpoint", "model", "version", "variant", "backend"],
+            registry=registry,
+        )
         self.ejections = Counter(
             "gateway_endpoint_ejections_total",
             "Times that an endpoint was taken out for failing.",

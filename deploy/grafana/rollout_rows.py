@@ -2,10 +2,15 @@
 
 from deploy.grafana.queries import MODEL, Panel, Query, Row, quantile_of, summed_rate
 
-CANARY = "{{model}} {{label}}"
 SHADOW = "{{model}} {{target}}"
 LABELS = "gateway_shadow_label_agreement_total"
 MEAN = "gateway_shadow_mean_difference"
+
+
+def _of(expr: str) -> str:
+    """The same series, each with whose canary it is in `of`; that of the default has no label."""
+    return f'label_join({expr}, "of", " ", "model", "label")'
+
 
 ROLLOUTS = Row(
     "Canaries and shadows",
@@ -14,7 +19,7 @@ ROLLOUTS = Row(
             "Canary's share of the requests",
             "As configured, as somebody set it since, or 0 after a rollback. The largest of all gateways.",
             "percentunit",
-            (Query(f"max by (model, label) (gateway_canary_weight_ratio{{{MODEL}}})", CANARY),),
+            (Query(_of(f"max by (model, label) (gateway_canary_weight_ratio{{{MODEL}}})"), "{{of}}"),),
         ),
         Panel(
             "Canary: requests by target and outcome",
@@ -22,8 +27,8 @@ ROLLOUTS = Row(
             "reqps",
             (
                 Query(
-                    summed_rate("gateway_canary_requests_total", "model, label, target, outcome"),
-                    f"{CANARY} {{{{target}}}} {{{{outcome}}}}",
+                    _of(summed_rate("gateway_canary_requests_total", "model, label, target, outcome")),
+                    "{{of}} {{target}} {{outcome}}",
                 ),
             ),
         ),
@@ -33,8 +38,8 @@ ROLLOUTS = Row(
             "short",
             (
                 Query(
-                    f"sum by (model, label) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))",
-                    CANARY,
+                    _of(f"sum by (model, label) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))"),
+                    "{{of}}",
                 ),
             ),
         ),

@@ -104,8 +104,13 @@ async def test_what_was_drained_takes_no_request_when_it_comes_back(tmp_path: Pa
         write(path, first, second)
         await until(lambda: first.calls == calls + WARM_UP_REQUESTS)
         assert (await asyncio.to_thread(states))[name] == "draining"
+        draining = "gateway_endpoint_draining_ratio"
+        assert await asyncio.to_thread(gateway.metric, draining, endpoint=name) == 1
+        assert await asyncio.to_thread(gateway.metric, draining) == 1
         outcome = await drive(gateway.http, await asyncio.to_thread(distinct_images, 200), connections=4)
         assert outcome.failed == {}
         assert first.calls == calls + WARM_UP_REQUESTS
+        load = "gateway_endpoint_load"
+        assert await asyncio.to_thread(gateway.metric, load, endpoint=f"found/{second.address}") > 0
         await asyncio.to_thread(admin.post, "endpoints", name, "undrain")
         await until(lambda: states()[name] == "ready")
