@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.repository import check_built
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
@@ -17,10 +16,11 @@ from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
 from gateway.chain import Infer
 from gateway.contract import Contract
-from gateway.endpoints import new_balancer, new_clients, new_discovered_tls, new_memberships
+from gateway.endpoints import new_balancer, new_clients
 from gateway.handover import Client, Use
 from gateway.inference import PoolKey
 from gateway.loading import load_contracts
+from gateway.memberships import FoundClients, PoolOfEntries, new_memberships
 from gateway.metrics import Metrics
 from gateway.pools import pool_endpoints
 from gateway.rollouts.plans import rollout_plans, shadow_plans
@@ -63,7 +63,7 @@ class Serving:
     _health: HealthCheck
     _memberships: Sequence[Membership]
     _clients: Mapping[str, tuple[Client, Use]]
-    _discovered_tls: Sequence[ChannelTls]
+    _found: FoundClients
 
     async def start(self) -> None:
         """Look for endpoints and ask each whether it is ready, and go on; returns after the first answers."""
@@ -102,8 +102,7 @@ class Serving:
         for client, _ in self._clients.values():
             if client.tls is not None:
                 client.tls.refresh()
-        for tls in self._discovered_tls:
-            tls.refresh()
+        self._found.refresh()
 
     def files(self) -> list[Path]:
         """The files of the embedded engine that are served."""
@@ -112,6 +111,10 @@ class Serving:
     def clients(self) -> dict[str, Client]:
         """The clients of the endpoints, by their names."""
         return {name: client for name, (client, _) in self._clients.items()}
+
+    def found_clients(self) -> Mapping[str, Client]:
+        """The same of the endpoints that were looked up, as of now: with `stop` they are gone."""
+        return self._found.clients
 
     def endpoints(self) -> list[Endpoint]:
         """Every endpoint of every pool, those that only shadows ask included."""
@@ -165,6 +168,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     plans = list(shadow_plans(settings, contracts, endpoints))
     clients = new_clients(settings, contracts, asked(endpoints, plans), root, lasting.tracing, known)
     balancing = settings.balancing
+    same_rules = before is not None and before.balancing == balancing
     pools = {
         key: new_balancer(
             key,
@@ -173,25 +177,20 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
             settings,
             lasting.metrics,
             before.known_endpoints(key) if before else (),
-            same_rules=before is not None and before.balancing == balancing,
+            same_rules=same_rules,
         )
         for key, names in endpoints.items()
     }
     shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
-    discovered_tls, drained = new_discovered_tls(settings, root), set[str]()
+    filled = [
+        PoolOfEntries(key, pool, endpoints[key], before.pools.get(key) if before else None)
+        for key, pool in pools.items()
+    ]
+    filled += [PoolOfEntries(shadow.plan.to, pool, shadow.plan.endpoints) for shadow, pool in shadows]
+    found = FoundClients(settings, contracts, root, lasting.tracing, before.found_clients() if before else {})
+    drained = set[str]()
     memberships = new_memberships(
-        settings,
-        contracts,
-        root,
-        discovered_tls,
-        lasting.tracing,
-        [
-            *((key, pool, endpoints[key]) for key, pool in pools.items()),
-            *((shadow.plan.to, pool, shadow.plan.endpoints) for shadow, pool in shadows),
-        ],
-        health,
-        drained,
-        lasting.metrics,
+        settings, root, found, filled, health, drained, lasting.metrics, same_rules=same_rules
     )
     rollouts = Rollouts(
         rollout_plans(settings, contracts, pools),
@@ -219,7 +218,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         health,
         memberships,
         clients,
-        list(discovered_tls.values()),
+        found,
     )
 
 

@@ -24,7 +24,7 @@ SATURATION = Row(
         ),
         Panel(
             "Load by endpoint",
-            "What the balancer compares, the mean of all gateways: the lower of two endpoints gets a request.",
+            "What the balancer compares, the mean of all gateways: the lower of two gets a request.",
             "short",
             (
                 Query(

@@ -27,11 +27,39 @@ DRAIN_SECONDS = 0.1
 """How often an endpoint that goes is looked at, whether it has answered everything."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilledPool:
+    """A pool that an entry is part of.
+
+    Attributes:
+        key: what it serves; a shadow's may serve the same as another.
+        pool: the pool.
+        new_endpoint: what it knows about an endpoint that appears, by its name and client.
+    """
+
+    key: PoolKey
+    pool: Balancer
+    new_endpoint: Callable[[str, Backend], Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The client of an address.
+
+    Attributes:
+        backend: the client itself.
+        release: needs it no more; awaited once.
+    """
+
+    backend: Backend
+    release: Callable[[], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
     """One address: its client, which all pools share, and what each pool knows about it, in their order."""
 
-    backend: Backend
+    client: Opened
     endpoints: Sequence[Endpoint]
 
 
@@ -39,14 +67,13 @@ class Membership:
     """Adds the endpoints that appear and removes those that are gone, without failing a request.
 
     One that appears takes no traffic before the health check has warmed it up. One that goes takes no new
-    request; its client is closed once it has answered those in flight.
+    request; its client is released once it has answered those in flight.
 
     Args:
         entry: its name in the settings. Endpoints are named `entry/address`.
         source: where its addresses are found.
-        pools: those that it is part of, each with what it serves: a shadow's may serve the same as another.
-        open_backend: the client of an address, by the endpoint's name and the address.
-        new_endpoint: what one pool knows about it, by its name.
+        pools: those that it is part of.
+        open_client: the client of an address, by the endpoint's name and the address.
         health: asks whether endpoints are ready.
         drained: the names of endpoints that an operator has drained: one of them that comes back still is.
         interval_seconds: between two look-ups.
@@ -59,9 +86,8 @@ class Membership:
         entry: str,
         *,
         source: Source,
-        pools: Sequence[tuple[PoolKey, Balancer]],
-        open_backend: Callable[[str, str], Backend],
-        new_endpoint: Callable[[str, Backend], Endpoint],
+        pools: Sequence[FilledPool],
+        open_client: Callable[[str, str], Opened],
         health: HealthCheck,
         drained: Collection[str],
         interval_seconds: float,
@@ -71,8 +97,7 @@ class Membership:
         self._entry = entry
         self._source = source
         self._pools = pools
-        self._open_backend = open_backend
-        self._new_endpoint = new_endpoint
+        self._open_client = open_client
         self._health = health
         self._drained = drained
         self._interval_seconds = interval_seconds
@@ -92,7 +117,7 @@ class Membership:
                 await first.wait()
 
     async def stop(self) -> None:
-        """Look and ask no more, and close every client; calls under way are cancelled.
+        """Look and ask no more, and release every client; calls under way at those that close are cancelled.
 
         The endpoints stay in their pools, and their metrics: a configuration that takes over has the same.
         """
@@ -104,7 +129,7 @@ class Membership:
             for endpoint in member.endpoints:
                 self._health.unwatch(endpoint)
         for member in [*self._members.values(), *self._leaving]:
-            await member.backend.aclose()
+            await member.client.release()
 
     async def look(self) -> None:
         """Look once, and change what is to be changed."""
@@ -144,27 +169,28 @@ class Membership:
 
     def _join(self, address: str) -> None:
         name = self._name(address)
-        backend = self._open_backend(name, address)
-        endpoints = [self._new_endpoint(name, backend) for _ in self._pools]
-        self._members[address] = _Member(backend, endpoints)
+        client = self._open_client(name, address)
+        endpoints = [filled.new_endpoint(name, client.backend) for filled in self._pools]
+        self._members[address] = _Member(client, endpoints)
         _log.info("endpoint_discovered", endpoint=name)
-        for (key, pool), endpoint in zip(self._pools, endpoints, strict=True):
-            endpoint.is_draining = name in self._drained
-            pool.add(endpoint)
-            self._health.watch(key, endpoint)
+        for filled, endpoint in zip(self._pools, endpoints, strict=True):
+            if name in self._drained:
+                endpoint.is_draining = True
+            filled.pool.add(endpoint)
+            self._health.watch(filled.key, endpoint)
 
     def _leave(self, address: str) -> _Member:
         member = self._members.pop(address)
-        for (_, pool), endpoint in zip(self._pools, member.endpoints, strict=True):
+        for filled, endpoint in zip(self._pools, member.endpoints, strict=True):
             self._health.unwatch(endpoint)
-            pool.remove(endpoint.name)
+            filled.pool.remove(endpoint.name)
         return member
 
     async def _close(self, member: _Member) -> None:
-        """Close the client once nothing is in flight; each attempt ends at its own timeout."""
+        """Release the client once nothing is in flight; each attempt ends at its own timeout."""
         while any(endpoint.in_flight for endpoint in member.endpoints):
             await self._sleep(DRAIN_SECONDS)
-        await member.backend.aclose()
+        await member.client.release()
         del self._leaving[member]
 
     def _name(self, address: str) -> str:

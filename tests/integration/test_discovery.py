@@ -114,3 +114,28 @@ async def test_what_was_drained_takes_no_request_when_it_comes_back(tmp_path: Pa
         assert await asyncio.to_thread(gateway.metric, load, endpoint=f"found/{second.address}") > 0
         await asyncio.to_thread(admin.post, "endpoints", name, "undrain")
         await until(lambda: states()[name] == "ready")
+
+
+async def test_a_reload_under_load_warms_up_nothing_that_was_found_before_and_no_request_fails(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "engines.yaml"
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(an_engine())
+        second = await stack.enter_async_context(an_engine())
+        write(path, first, second)
+        gateway = await stack.enter_async_context(a_gateway(tmp_path / "gateway", {"file": str(path)}))
+        available = "gateway_endpoint_available_ratio"
+        await until(lambda: gateway.metric(available) == 2)
+        asked = first.calls + second.calls
+
+        async def reload() -> None:
+            await asyncio.to_thread(AdminClient(f"http://{gateway.admin}").post, "reload")
+
+        images = await asyncio.to_thread(distinct_images, 1000)
+        outcome = await drive(gateway.http, images, connections=8, events={300: reload})
+        assert outcome.failed == {}
+        assert await asyncio.to_thread(gateway.metric, "gateway_reloads_total", result="ok") == 1
+        assert await asyncio.to_thread(gateway.metric, available) == 2
+        attempts = await asyncio.to_thread(gateway.metric, "gateway_attempt_duration_seconds_count")
+        assert first.calls + second.calls == asked + attempts

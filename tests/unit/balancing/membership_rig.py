@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.health_check import HealthCheck
-from gateway.balancing.membership import Membership
+from gateway.balancing.membership import FilledPool, Membership, Opened
 from gateway.inference import PoolKey
 from gateway.metrics import Metrics
 from tests.fakes import FakeInfer, a_request, settle
@@ -89,9 +89,11 @@ class Rig:
         self.membership = Membership(
             "triton",
             source=self._look,
-            pools=[*self.pools.items(), (FP32, self.shadows_pool)],
-            open_backend=self._open,
-            new_endpoint=lambda name, backend: Endpoint(name, "fake", backend),
+            pools=[
+                FilledPool(key, pool, lambda name, backend: Endpoint(name, "fake", backend))
+                for key, pool in (*self.pools.items(), (FP32, self.shadows_pool))
+            ],
+            open_client=self._open,
             health=self.health,
             drained=self.drained,
             interval_seconds=INTERVAL_SECONDS,
@@ -105,10 +107,10 @@ class Rig:
             raise self.found
         return self.found
 
-    def _open(self, name: str, address: str) -> Client:
+    def _open(self, name: str, address: str) -> Opened:
         client = Client(says_ready=self.are_ready)
         self.clients.append((name, address, client))
-        return client
+        return Opened(client, client.aclose)
 
     async def start(self, *addresses: str) -> None:
         self.found = frozenset(addresses)
