@@ -91,7 +91,8 @@ class Serving:
         show(self.learned.gates, self._metrics)
 
     def withdraw(self, newer: "Serving") -> None:
-        """Let the metrics tell of these pools no more: `newer` serves."""
+        """Let the metrics tell of these pools no more: `newer` serves, and nothing is drained for it."""
+        self.drained.clear()  # what comes back here, while requests end, `newer` may share
         for key, pool in self.pools.items():
             other = newer.pools.get(key)
             pool.withdraw({endpoint.name for endpoint in other.endpoints} if other else ())

@@ -70,8 +70,14 @@ async def test_a_reload_keeps_what_is_found_again_warm_and_drained_until_it_serv
     found = await look(after, tmp_path, HERE)
     assert found == {HERE: before[HERE]}
     assert (found[HERE].is_ready, found[HERE].is_draining) == (True, True)
+    gateway.serving.withdraw(after)
     after.publish()
     assert not found[HERE].is_draining
+    for serving in (gateway.serving, after):
+        await look(serving, tmp_path, THERE)
+    await look(gateway.serving, tmp_path, HERE, THERE)
+    found = await look(after, tmp_path, HERE, THERE)
+    assert [endpoint.is_draining for endpoint in found.values()] == [False, False]
     clients = gateway.serving.found_clients()
     await gateway.serving.stop()
     assert not clients
