@@ -201,7 +201,7 @@ class Gateway:
         models = [
             name
             for name, contract in serving.catalog.contracts.items()
-            if contract.cache.enabled and name not in canaries
+            if contract.cache.enabled and (name, "") not in canaries  # a label is never recalled
         ]
         hits = {name: self.metrics.lookups.labels(name, "memory", "hit") for name in models}
         saved = {name: self.metrics.cache_saved.labels(name, "memory") for name in models}

@@ -72,7 +72,7 @@ class Control:
                 said = {"rollouts": self.serving().rollouts.status()}
             case "change":
                 said = {}
-                self.change(Change(**question["change"]))
+                self._check_and_change(Change(**question["change"]))
             case "void_memory":
                 said = {"dropped": await self._void_memory(question["model"])}
             case "void_redis":
@@ -87,43 +87,44 @@ class Control:
     def change(self, change: Change) -> None:
         """Make a change, and remember it as an override.
 
+        An endpoint need not be there: one that is looked up may be away, or not yet found by this process.
+
         Raises:
-            NotDone: there is no such endpoint.
             NotFound: there is no such model, version or canary.
             InvalidRequest: no weight, or no label.
         """
         rollouts = self.serving().rollouts
         match change.action:
             case "drain" | "undrain":
-                for endpoint in self._named(change.name):
-                    endpoint.is_draining = change.action == "drain"
+                self.serving().drain(change.name, is_draining=change.action == "drain")
             case "weight":
-                rollouts.set_weight(change.name, float(change.value or 0.0))
+                rollouts.set_weight(change.name, change.label, float(change.value or 0.0))
             case "label":
                 rollouts.set_label(change.name, change.label, str(change.value))
         if self._overridden is not self.serving():
             self._overrides, self._overridden = Overrides(), self.serving()
         self._overrides.add(change)
 
+    def _check_and_change(self, change: Change) -> None:
+        """Make a change that an operator asks for: a name that means nothing is to be told."""
+        serving = self.serving()
+        known = {endpoint.name for endpoint in serving.endpoints()} | serving.drained
+        if change.action in {"drain", "undrain"} and change.name not in known:
+            mend = meant(change.name, known)
+            raise NotDone(HTTPStatus.NOT_FOUND, f"there is no endpoint '{change.name}'; {mend}")
+        self.change(change)
+
     def _told(self) -> list[dict[str, Any]]:
         """The overrides; those of a configuration that is no longer served have ended with it."""
         overrides = Overrides(self._overrides if self._overridden is self.serving() else ())
-        for model in self._rolled_back():
-            overrides.add(Change("weight", model, value=0.0))
+        for model, label in self._rolled_back():
+            overrides.add(Change("weight", model, label, 0.0))
         return [change.to_json() for change in overrides]
 
-    def _rolled_back(self) -> list[str]:
-        """The models whose canary this process has taken back by itself."""
+    def _rolled_back(self) -> list[tuple[str, str]]:
+        """The canaries that this process has taken back by itself, by model and label."""
         canaries = self.serving().rollouts.canaries
-        return [model for model, canary in canaries.items() if canary.rolled_back]
-
-    def _named(self, name: str) -> list[Endpoint]:
-        every = self.serving().endpoints()
-        found = [endpoint for endpoint in every if endpoint.name == name]
-        if not found:
-            mend = meant(name, {endpoint.name for endpoint in every})
-            raise NotDone(HTTPStatus.NOT_FOUND, f"there is no endpoint '{name}'; {mend}")
-        return found
+        return [whose for whose, canary in canaries.items() if canary.rolled_back]
 
     def _endpoints(self) -> list[dict[str, Any]]:
         now = self.clock()

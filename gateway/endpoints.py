@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,11 +13,8 @@ from gateway.backends.repository import onnx_file
 from gateway.backends.tfserving import TFServing
 from gateway.backends.torchserve import TorchServe
 from gateway.balancing import least_in_flight, p2c, round_robin
-from gateway.balancing.address_sources import DnsSource, FileSource
 from gateway.balancing.balancer import Balancer, Policy
 from gateway.balancing.endpoint import Endpoint
-from gateway.balancing.health_check import HealthCheck
-from gateway.balancing.membership import Membership
 from gateway.balancing.outlier import Outlier, OutlierRules
 from gateway.balancing.passive_health import PassiveHealth
 from gateway.balancing.peak_ewma import PeakEwma
@@ -63,7 +59,10 @@ def new_clients(
             continue
         use = _use(name, endpoint, contracts, pools, root)
         known = before.get(name)
-        clients[name] = (known if known and known.fits(use) else _client(name, settings, root, tracing), use)
+        if known is None or not known.fits(use):
+            tls = ChannelTls(endpoint.tls, root, name) if endpoint.tls.ca else None
+            known = new_client(name, endpoint, tls, settings, root, tracing)
+        clients[name] = (known, use)
     return clients
 
 
@@ -80,69 +79,21 @@ def _use(
     return Use(endpoint, contracts, served, files)
 
 
-def _client(name: str, settings: Settings, root: Path, tracing: Tracing | None) -> Client:
-    endpoint = settings.endpoints[name]
+def new_client(
+    name: str,
+    endpoint: EndpointSettings,
+    tls: ChannelTls | None,
+    settings: Settings,
+    root: Path,
+    tracing: Tracing | None,
+) -> Client:
+    """The client of an endpoint, by its name and own settings; the other arguments are `new_clients`'."""
     contracts: dict[str, Contract] = {}
-    tls = ChannelTls(endpoint.tls, root, name) if endpoint.tls.ca else None
     backend = _backend(endpoint, contracts, settings.server.max_request_bytes, root, tls)
     forget = backend.forget if isinstance(backend, OnnxRuntime) else None
     if tracing is not None:
         backend = tracing.endpoint(backend, name=name, kind=endpoint.backend)
     return Client(backend, contracts, tls, forget)
-
-
-def new_discovered_tls(settings: Settings, root: Path) -> dict[str, ChannelTls]:
-    """How the channels of an entry that is looked up are secured, by its name, where they are."""
-    return {
-        name: ChannelTls(endpoint.tls, root, name, endpoint.dns_name)
-        for name, endpoint in settings.endpoints.items()
-        if endpoint.is_discovered and endpoint.tls.ca
-    }
-
-
-def new_memberships(
-    settings: Settings,
-    contracts: Mapping[str, Contract],
-    root: Path,
-    channel_tls: Mapping[str, ChannelTls],
-    tracing: Tracing | None,
-    pools: Mapping[PoolKey, Balancer],
-    names: Mapping[PoolKey, Sequence[str]],
-    health: HealthCheck,
-    metrics: Metrics,
-) -> list[Membership]:
-    """What fills and empties the pools, whose entries `names` has, for each entry that is looked up."""
-    open_backend = partial(_traced, settings, contracts, root, channel_tls, tracing)
-
-    def membership(entry: str, found: EndpointSettings) -> Membership:
-        return Membership(
-            entry,
-            source=DnsSource(found.dns) if found.dns else FileSource(root / (found.file or "")),
-            pools={key: pool for key, pool in pools.items() if entry in names[key]},
-            open_backend=lambda name, address: open_backend(entry, name, found.at(address)),
-            new_endpoint=lambda name, backend: _endpoint(name, found, backend, settings.balancing),
-            health=health,
-            interval_seconds=settings.balancing.discovery_interval_seconds,
-            lookups=metrics.discovery_lookups,
-        )
-
-    return [membership(name, entry) for name, entry in settings.endpoints.items() if entry.is_discovered]
-
-
-def _traced(
-    settings: Settings,
-    contracts: Mapping[str, Contract],
-    root: Path,
-    channel_tls: Mapping[str, ChannelTls],
-    tracing: Tracing | None,
-    entry: str,
-    name: str,
-    endpoint: EndpointSettings,
-) -> Backend:
-    """The client of one endpoint of an entry, which tells its name to the spans where there are any."""
-    tls = channel_tls.get(entry)
-    backend = _backend(endpoint, contracts, settings.server.max_request_bytes, root, tls)
-    return tracing.endpoint(backend, name=name, kind=endpoint.backend) if tracing else backend
 
 
 def _backend(
@@ -200,12 +151,10 @@ def new_balancer(
         if name not in clients:
             continue
         backend = clients[name].backend
-        endpoint = staying.get((name, backend))
-        if endpoint is None or not same_rules:
-            before, endpoint = endpoint, _endpoint(name, settings.endpoints[name], backend, balancing)
-            if before is not None:
-                endpoint.go_on(before, time.monotonic())
-        endpoints.append(endpoint)
+        before = staying.get((name, backend))
+        endpoints.append(
+            kept_endpoint(name, settings.endpoints[name], backend, balancing, before, same_rules=same_rules)
+        )
     return Balancer(
         endpoints,
         pool=key,
@@ -220,6 +169,33 @@ def new_balancer(
         ),
         rng=Random(),  # noqa: S311 - nothing secret, and the system would be called twice a request
     )
+
+
+def kept_endpoint(
+    name: str,
+    settings: EndpointSettings,
+    backend: Backend,
+    balancing: BalancingSettings,
+    before: Endpoint | None,
+    *,
+    same_rules: bool,
+) -> Endpoint:
+    """What a pool knows about an endpoint: what is known `before` of the same client, if anything is.
+
+    Args:
+        name: of the endpoint.
+        settings: of the endpoint.
+        backend: its client.
+        balancing: the rules.
+        before: the same endpoint of the same pool, in the configuration before.
+        same_rules: whether `before` was made by the same rules; if not, it is made anew and goes on from it.
+    """
+    if before is not None and same_rules:
+        return before
+    endpoint = _endpoint(name, settings, backend, balancing)
+    if before is not None:
+        endpoint.go_on(before, time.monotonic())
+    return endpoint
 
 
 def _endpoint(

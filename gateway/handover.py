@@ -77,8 +77,9 @@ class Client:
         self._files.update((path, file_state(path)) for path in use.files.values())
 
     async def release(self, use: Use) -> None:
-        """Serve a configuration no more; without any, close the connections."""
-        self._uses.remove(use)  # in place: another configuration may be built in a thread
+        """Serve a configuration no more; without any, close the connections. May be repeated if cut off."""
+        if use in self._uses:
+            self._uses.remove(use)  # in place: another configuration may be built in a thread
         if not self._uses:
             await self.backend.aclose()
         elif self.forget is not None:

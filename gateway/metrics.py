@@ -130,6 +130,18 @@ class Metrics:
             ["endpoint", "model", "version", "variant", "backend"],
             registry=registry,
         )
+        self.draining = Gauge(
+            "gateway_endpoint_draining_ratio",
+            "1 while an operator has drained an endpoint, else 0.",
+            ["endpoint", "model", "version", "variant", "backend"],
+            registry=registry,
+        )
+        self.load = Gauge(
+            "gateway_endpoint_load",
+            "The number that the balancer compares: in-flight and latency, in no unit.",
+            ["endpoint", "model", "version", "variant", "backend"],
+            registry=registry,
+        )
         self.ejections = Counter(
             "gateway_endpoint_ejections_total",
             "Times that an endpoint was taken out for failing.",
@@ -230,20 +242,20 @@ class Metrics:
         """Canaries and shadows."""
         self.canary_weight = Gauge(
             "gateway_canary_weight_ratio",
-            "Share of a model's requests that its canary answers.",
-            ["model"],
+            "Share of the requests for a label of a model, or without one, that its canary answers.",
+            ["model", "label"],
             registry=registry,
         )
         self.canary_requests = Counter(
             "gateway_canary_requests_total",
             "Requests that a canary was drawn for and no cache answered, by target and outcome.",
-            ["model", "target", "outcome"],
+            ["model", "label", "target", "outcome"],
             registry=registry,
         )
         self.canary_rollbacks = Counter(
             "gateway_canary_rollbacks_total",
             "Times that a canary was taken back for its errors or its latency.",
-            ["model"],
+            ["model", "label"],
             registry=registry,
         )
         self.shadow_requests = Counter(

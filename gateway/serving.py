@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.repository import check_built
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
@@ -17,10 +16,11 @@ from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
 from gateway.chain import Infer
 from gateway.contract import Contract
-from gateway.endpoints import new_balancer, new_clients, new_discovered_tls, new_memberships
+from gateway.endpoints import new_balancer, new_clients
 from gateway.handover import Client, Use
 from gateway.inference import PoolKey
 from gateway.loading import load_contracts
+from gateway.memberships import FoundClients, PoolOfEntries, new_memberships
 from gateway.metrics import Metrics
 from gateway.pools import pool_endpoints
 from gateway.rollouts.plans import rollout_plans, shadow_plans
@@ -48,6 +48,7 @@ class Serving:
         rollouts: its canaries and labels.
         learned: what its stages know of the pools.
         balancing: the settings that its endpoints were made by.
+        drained: the names of the endpoints that an operator has drained, those that are away included.
     """
 
     catalog: Catalog
@@ -56,12 +57,13 @@ class Serving:
     rollouts: Rollouts
     learned: Learned
     balancing: BalancingSettings
+    drained: set[str]
     _metrics: Metrics
     _shadows: Sequence[tuple[Shadow, Balancer]]
     _health: HealthCheck
     _memberships: Sequence[Membership]
     _clients: Mapping[str, tuple[Client, Use]]
-    _discovered_tls: Sequence[ChannelTls]
+    _found: FoundClients
 
     async def start(self) -> None:
         """Look for endpoints and ask each whether it is ready, and go on; returns after the first answers."""
@@ -89,7 +91,8 @@ class Serving:
         show(self.learned.gates, self._metrics)
 
     def withdraw(self, newer: "Serving") -> None:
-        """Let the metrics tell of these pools no more: `newer` serves."""
+        """Let the metrics tell of these pools no more: `newer` serves, and nothing is drained for it."""
+        self.drained.clear()  # what comes back here, while requests end, `newer` may share
         for key, pool in self.pools.items():
             other = newer.pools.get(key)
             pool.withdraw({endpoint.name for endpoint in other.endpoints} if other else ())
@@ -100,8 +103,7 @@ class Serving:
         for client, _ in self._clients.values():
             if client.tls is not None:
                 client.tls.refresh()
-        for tls in self._discovered_tls:
-            tls.refresh()
+        self._found.refresh()
 
     def files(self) -> list[Path]:
         """The files of the embedded engine that are served."""
@@ -111,10 +113,21 @@ class Serving:
         """The clients of the endpoints, by their names."""
         return {name: client for name, (client, _) in self._clients.items()}
 
+    def found_clients(self) -> Mapping[str, Client]:
+        """The same of the endpoints that were looked up, as of now: with `stop` they are gone."""
+        return self._found.clients
+
     def endpoints(self) -> list[Endpoint]:
         """Every endpoint of every pool, those that only shadows ask included."""
         pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
         return [endpoint for pool in pools for endpoint in pool.endpoints]
+
+    def drain(self, name: str, *, is_draining: bool) -> None:
+        """Send the endpoint of this name no new requests, or again: in every pool, and when it comes back."""
+        for endpoint in self.endpoints():
+            if endpoint.name == name:
+                endpoint.is_draining = is_draining
+        (self.drained.add if is_draining else self.drained.discard)(name)
 
     def known_endpoints(self, key: PoolKey) -> Sequence[Endpoint]:
         """The endpoints of a pool; none where there is no such pool."""
@@ -156,6 +169,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     plans = list(shadow_plans(settings, contracts, endpoints))
     clients = new_clients(settings, contracts, asked(endpoints, plans), root, lasting.tracing, known)
     balancing = settings.balancing
+    same_rules = before is not None and before.balancing == balancing
     pools = {
         key: new_balancer(
             key,
@@ -164,15 +178,21 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
             settings,
             lasting.metrics,
             before.known_endpoints(key) if before else (),
-            same_rules=before is not None and before.balancing == balancing,
+            same_rules=same_rules,
         )
         for key, names in endpoints.items()
     }
-    discovered_tls = new_discovered_tls(settings, root)
-    memberships = new_memberships(
-        settings, contracts, root, discovered_tls, lasting.tracing, pools, endpoints, health, lasting.metrics
-    )
     shadows = new_shadows(plans, settings, contracts, clients, lasting.metrics)
+    filled = [
+        PoolOfEntries(key, pool, endpoints[key], before.pools.get(key) if before else None)
+        for key, pool in pools.items()
+    ]
+    filled += [PoolOfEntries(shadow.plan.to, pool, shadow.plan.endpoints) for shadow, pool in shadows]
+    found = FoundClients(settings, contracts, root, lasting.tracing, before.found_clients() if before else {})
+    drained = set[str]()
+    memberships = new_memberships(
+        settings, root, found, filled, health, drained, lasting.metrics, same_rules=same_rules
+    )
     rollouts = Rollouts(
         rollout_plans(settings, contracts, pools),
         catalog=catalog,
@@ -193,12 +213,13 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         rollouts,
         learned,
         balancing,
+        drained,
         lasting.metrics,
         shadows,
         health,
         memberships,
         clients,
-        list(discovered_tls.values()),
+        found,
     )
 
 

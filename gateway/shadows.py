@@ -23,10 +23,13 @@ def new_shadows(
     clients: Mapping[str, tuple[Client, Use]],
     metrics: Metrics,
 ) -> list[tuple[Shadow, Balancer]]:
-    """A shadow for each plan, and its pool, whose attempts are none of the metrics on clients' requests."""
+    """A shadow for each plan, and its pool, whose attempts are none of the metrics on clients' requests.
+
+    Endpoints that are looked up come to the pool later.
+    """
     shadows = []
     for plan in plans:
-        used = {name: clients[name][0] for name in plan.endpoints}
+        used = {name: clients[name][0] for name in plan.endpoints if name in clients}
         pool = new_balancer(plan.to, plan.endpoints, used, settings, Metrics(CollectorRegistry()), ())
         contract = contracts[plan.to.model]
         shadows.append((Shadow(plan, pool, contract=contract, metrics=metrics, rng=SystemRandom()), pool))

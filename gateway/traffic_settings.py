@@ -131,13 +131,14 @@ class BalancingSettings(Section):
 
 
 class RolloutSettings(Section):
-    """A canary of one model, and its labels.
+    """A canary of what answers by default or by one label of a model, and the model's labels.
 
     Attributes:
         model: the model's name.
-        canary_version: the version on trial; the default one where only the variant is another.
+        label: the label whose requests the canary shares; without one, those that ask for none.
+        canary_version: the version on trial; the one that answers already where only the variant is another.
         canary_variant: the variant on trial; that version's default one where only the version is another.
-        weight: share of the requests that the canary answers, of those that ask for no version or variant.
+        weight: share of those requests that the canary answers; of none that name a version or a variant.
         sticky: what keeps a caller on one side: its API key, the header `x-inferway-sticky`, or nothing.
         labels: names for versions, over those of the contract.
         max_error_ratio: by how much its share of failures may be larger than the stable side's.
@@ -148,6 +149,7 @@ class RolloutSettings(Section):
     """
 
     model: Name
+    label: Name | None = None
     canary_version: Version | None = None
     canary_variant: Name | None = None
     weight: Annotated[float, Field(ge=0, le=1)] = 0.0

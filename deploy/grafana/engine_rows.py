@@ -12,6 +12,17 @@ AVAILABILITY = Row(
             (Query(f"avg by (backend) (gateway_endpoint_available_ratio{{{MODEL}}})", "{{backend}}"),),
         ),
         Panel(
+            "Drained endpoints",
+            "Taken out by an operator, in all gateways or in a part of them. No alert tells of it.",
+            "percentunit",
+            (
+                Query(
+                    f"avg by (endpoint) (gateway_endpoint_draining_ratio{{{MODEL}}})",
+                    "{{endpoint}}",
+                ),
+            ),
+        ),
+        Panel(
             "Ejections in ten minutes",
             "By endpoint and model. Four in one process raise InferwayEndpointEjected.",
             "short",

@@ -23,6 +23,17 @@ SATURATION = Row(
             ),
         ),
         Panel(
+            "Load by endpoint",
+            "What the balancer compares, the mean of all gateways: the lower of two gets a request.",
+            "short",
+            (
+                Query(
+                    f"avg by (endpoint, model) (gateway_endpoint_load{{{MODEL}}})",
+                    "{{endpoint}} {{model}}",
+                ),
+            ),
+        ),
+        Panel(
             "Attempts under way for each endpoint, mean",
             "Rate times duration (Little's law): how busy an engine is between two samples.",
             "short",

@@ -6,6 +6,12 @@ SHADOW = "{{model}} {{target}}"
 LABELS = "gateway_shadow_label_agreement_total"
 MEAN = "gateway_shadow_mean_difference"
 
+
+def _of(expr: str) -> str:
+    """The same series, each with whose canary it is in `of`; that of the default has no label."""
+    return f'label_join({expr}, "of", " ", "model", "label")'
+
+
 ROLLOUTS = Row(
     "Canaries and shadows",
     (
@@ -13,7 +19,7 @@ ROLLOUTS = Row(
             "Canary's share of the requests",
             "As configured, as somebody set it since, or 0 after a rollback. The largest of all gateways.",
             "percentunit",
-            (Query(f"max by (model) (gateway_canary_weight_ratio{{{MODEL}}})", "{{model}}"),),
+            (Query(_of(f"max by (model, label) (gateway_canary_weight_ratio{{{MODEL}}})"), "{{of}}"),),
         ),
         Panel(
             "Canary: requests by target and outcome",
@@ -21,8 +27,8 @@ ROLLOUTS = Row(
             "reqps",
             (
                 Query(
-                    summed_rate("gateway_canary_requests_total", "model, target, outcome"),
-                    "{{model}} {{target}} {{outcome}}",
+                    _of(summed_rate("gateway_canary_requests_total", "model, label, target, outcome")),
+                    "{{of}} {{target}} {{outcome}}",
                 ),
             ),
         ),
@@ -32,7 +38,8 @@ ROLLOUTS = Row(
             "short",
             (
                 Query(
-                    f"sum by (model) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))", "{{model}}"
+                    _of(f"sum by (model, label) (increase(gateway_canary_rollbacks_total{{{MODEL}}}[30m]))"),
+                    "{{of}}",
                 ),
             ),
         ),

@@ -20,7 +20,7 @@ from gateway.specs import Name, Section, Version
 
 
 class Weight(Section):
-    """The share of a model's requests that its canary answers."""
+    """The share of the requests that a canary answers."""
 
     weight: Annotated[float, Field(ge=0, le=1)]
 
@@ -121,6 +121,11 @@ def _writes(app: FastAPI, operations: Operations, writes: AdminWrites) -> None:
     async def canary(model: str, wanted: Weight) -> dict[str, Any]:
         """Set the weight of a model's canary."""
         return await changed(Change("weight", model, value=wanted.weight))
+
+    @app.put("/models/{model}/labels/{label}/canary", dependencies=allowed)
+    async def canary_of_label(model: str, label: Name, wanted: Weight) -> dict[str, Any]:
+        """Set the weight of a label's canary."""
+        return await changed(Change("weight", model, label, wanted.weight))
 
     @app.put("/models/{model}/labels/{label}", dependencies=allowed)
     async def label(model: str, label: Name, wanted: LabelledVersion) -> dict[str, Any]:

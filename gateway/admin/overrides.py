@@ -12,9 +12,9 @@ class Change:
     """One change.
 
     Attributes:
-        action: drain or undrain an endpoint, or set a model's canary weight or label.
+        action: drain or undrain an endpoint, or set the weight of a model's canary, or its label.
         name: of the endpoint, or of the model.
-        label: which label is set; empty for the other actions.
+        label: which label is set, or whose canary; empty where there is none.
         value: the weight, 0 to 1, or the label's version.
     """
 

@@ -17,7 +17,7 @@ class EndpointSeries:
 
     Args:
         pool: what it serves.
-        metrics: attempts, ejections, in-flight, available.
+        metrics: attempts, ejections, in-flight, available, draining, load.
         clock: seconds, monotonic.
     """
 
@@ -37,11 +37,14 @@ class EndpointSeries:
                 metrics.heals.labels(*labels, result)
         metrics.in_flight.labels(*labels).set_function(partial(_in_flight, endpoint))
         metrics.available.labels(*labels).set_function(partial(_available, endpoint, self._clock))
+        metrics.draining.labels(*labels).set_function(partial(_draining, endpoint))
+        metrics.load.labels(*labels).set_function(partial(_load, endpoint, self._clock))
 
     def remove(self, endpoint: Endpoint) -> None:
         """Show an endpoint no longer."""
         metrics = self._metrics
-        for metric in (metrics.ejections, metrics.in_flight, metrics.available):
+        gauges = (metrics.in_flight, metrics.available, metrics.draining, metrics.load)
+        for metric in (metrics.ejections, *gauges):
             metric.remove(*self._labels(endpoint))
         for result in heal.RESULTS:
             metrics.heals.remove(*self._labels(endpoint), result)
@@ -71,3 +74,11 @@ def _in_flight(endpoint: Endpoint) -> float:
 def _available(endpoint: Endpoint, clock: Callable[[], float]) -> float:
     takes_traffic = endpoint.is_ready and not endpoint.is_draining
     return float(takes_traffic and not endpoint.outlier.is_ejected(clock()))
+
+
+def _draining(endpoint: Endpoint) -> float:
+    return endpoint.is_draining
+
+
+def _load(endpoint: Endpoint, clock: Callable[[], float]) -> float:
+    return endpoint.load(clock())

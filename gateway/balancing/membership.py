@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -27,27 +27,55 @@ DRAIN_SECONDS = 0.1
 """How often an endpoint that goes is looked at, whether it has answered everything."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Member:
-    """One address: its client, which all pools share, and what each pool knows about it."""
+@dataclass(frozen=True, slots=True)
+class FilledPool:
+    """A pool that an entry is part of.
+
+    Attributes:
+        key: what it serves; a shadow's may serve the same as another.
+        pool: the pool.
+        new_endpoint: what it knows about an endpoint that appears, by its name and client.
+    """
+
+    key: PoolKey
+    pool: Balancer
+    new_endpoint: Callable[[str, Backend], Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The client of an address.
+
+    Attributes:
+        backend: the client itself.
+        release: needs it no more; awaited once.
+    """
 
     backend: Backend
-    endpoints: Mapping[PoolKey, Endpoint]
+    release: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Member:
+    """One address: its client, which all pools share, and what each pool knows about it, in their order."""
+
+    client: Opened
+    endpoints: Sequence[Endpoint]
 
 
 class Membership:
     """Adds the endpoints that appear and removes those that are gone, without failing a request.
 
     One that appears takes no traffic before the health check has warmed it up. One that goes takes no new
-    request; its client is closed once it has answered those in flight.
+    request; its client is released once it has answered those in flight.
 
     Args:
         entry: its name in the settings. Endpoints are named `entry/address`.
         source: where its addresses are found.
         pools: those that it is part of.
-        open_backend: the client of an address, by the endpoint's name and the address.
-        new_endpoint: what one pool knows about it, by its name.
+        open_client: the client of an address, by the endpoint's name and the address.
         health: asks whether endpoints are ready.
+        drained: the names of endpoints that an operator has drained: one of them that comes back still is.
         interval_seconds: between two look-ups.
         lookups: counts them by entry and result.
         sleep: waits so many seconds.
@@ -58,10 +86,10 @@ class Membership:
         entry: str,
         *,
         source: Source,
-        pools: Mapping[PoolKey, Balancer],
-        open_backend: Callable[[str, str], Backend],
-        new_endpoint: Callable[[str, Backend], Endpoint],
+        pools: Sequence[FilledPool],
+        open_client: Callable[[str, str], Opened],
         health: HealthCheck,
+        drained: Collection[str],
         interval_seconds: float,
         lookups: Counter,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -69,9 +97,9 @@ class Membership:
         self._entry = entry
         self._source = source
         self._pools = pools
-        self._open_backend = open_backend
-        self._new_endpoint = new_endpoint
+        self._open_client = open_client
         self._health = health
+        self._drained = drained
         self._interval_seconds = interval_seconds
         self._lookups = {result: lookups.labels(entry, result) for result in (OK, FAILED, EMPTY)}
         self._sleep = sleep
@@ -89,7 +117,7 @@ class Membership:
                 await first.wait()
 
     async def stop(self) -> None:
-        """Look and ask no more, and close every client; calls under way are cancelled.
+        """Look and ask no more, and release every client; calls under way at those that close are cancelled.
 
         The endpoints stay in their pools, and their metrics: a configuration that takes over has the same.
         """
@@ -98,10 +126,10 @@ class Membership:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self._members.values():
-            for endpoint in member.endpoints.values():
+            for endpoint in member.endpoints:
                 self._health.unwatch(endpoint)
         for member in [*self._members.values(), *self._leaving]:
-            await member.backend.aclose()
+            await member.client.release()
 
     async def look(self) -> None:
         """Look once, and change what is to be changed."""
@@ -141,26 +169,28 @@ class Membership:
 
     def _join(self, address: str) -> None:
         name = self._name(address)
-        backend = self._open_backend(name, address)
-        endpoints = {key: self._new_endpoint(name, backend) for key in self._pools}
-        self._members[address] = _Member(backend, endpoints)
+        client = self._open_client(name, address)
+        endpoints = [filled.new_endpoint(name, client.backend) for filled in self._pools]
+        self._members[address] = _Member(client, endpoints)
         _log.info("endpoint_discovered", endpoint=name)
-        for key, endpoint in endpoints.items():
-            self._pools[key].add(endpoint)
-            self._health.watch(key, endpoint)
+        for filled, endpoint in zip(self._pools, endpoints, strict=True):
+            if name in self._drained:
+                endpoint.is_draining = True
+            filled.pool.add(endpoint)
+            self._health.watch(filled.key, endpoint)
 
     def _leave(self, address: str) -> _Member:
         member = self._members.pop(address)
-        for key, endpoint in member.endpoints.items():
+        for filled, endpoint in zip(self._pools, member.endpoints, strict=True):
             self._health.unwatch(endpoint)
-            self._pools[key].remove(endpoint.name)
+            filled.pool.remove(endpoint.name)
         return member
 
     async def _close(self, member: _Member) -> None:
-        """Close the client once nothing is in flight; each attempt ends at its own timeout."""
-        while any(endpoint.in_flight for endpoint in member.endpoints.values()):
+        """Release the client once nothing is in flight; each attempt ends at its own timeout."""
+        while any(endpoint.in_flight for endpoint in member.endpoints):
             await self._sleep(DRAIN_SECONDS)
-        await member.backend.aclose()
+        await member.client.release()
         del self._leaving[member]
 
     def _name(self, address: str) -> str:

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add(verbs, "reload", _reload, "read the configuration again; overrides end")
     canary = add(group("canary", "canaries"), "set", _canary, "set the weight of a model's canary", "MODEL")
     canary.add_argument("weight", metavar="WEIGHT", type=float, help="share of its requests, 0 to 1")
+    canary.add_argument("--label", help="the canary of this label, in place of that of the default")
     add(
         group("label", "labels"),
         "set",
@@ -112,8 +113,10 @@ def _undrain(client: AdminClient, asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _canary(client: AdminClient, asked: argparse.Namespace) -> tuple[Any, str]:
-    answer = client.put("models", asked.model, "canary", body={"weight": asked.weight})
-    return answer, f"{asked.model}: canary weight {asked.weight:g} in {_processes(answer)}"
+    label = ("labels", asked.label) if asked.label else ()
+    answer = client.put("models", asked.model, *label, "canary", body={"weight": asked.weight})
+    whose = f"{asked.model} {asked.label}" if asked.label else asked.model
+    return answer, f"{whose}: canary weight {asked.weight:g} in {_processes(answer)}"
 
 
 def _label(client: AdminClient, asked: argparse.Namespace) -> tuple[Any, str]:

@@ -43,20 +43,20 @@ def processes(states: Sequence[Mapping[str, Any]]) -> str:
 
 def canaries(rollouts: Sequence[Mapping[str, Any]]) -> str:
     """One line for each canary, its requests in all processes together; empty where there is none."""
-    together: dict[str, list[Mapping[str, Any]]] = {}
+    together: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for process in rollouts:
-        for model, canary in process["canaries"].items():
-            together.setdefault(model, []).append(canary)
+        for canary in process["canaries"]:
+            together.setdefault((canary["model"], canary["label"] or "-"), []).append(canary)
     rows = []
-    for model, seen in together.items():
+    for whose, seen in together.items():
         sides = [f"{seen[0][side]['version']}/{seen[0][side]['variant']}" for side in ("stable", "canary")]
         weights = sorted({f"{canary['weight']:g}" for canary in seen})
         requests = sum(canary["canary"]["requests"] for canary in seen)
         errors = sum(canary["canary"]["errors"] for canary in seen)
         why = next((canary["rolled_back"] for canary in seen if canary["rolled_back"]), "-")
-        rows.append((model, *sides, ", ".join(weights), str(requests), str(errors), why))
+        rows.append((*whose, *sides, ", ".join(weights), str(requests), str(errors), why))
     return (
-        table(("MODEL", "STABLE", "CANARY", "WEIGHT", "REQUESTS", "ERRORS", "TAKEN BACK"), rows)
+        table(("MODEL", "LABEL", "STABLE", "CANARY", "WEIGHT", "REQUESTS", "ERRORS", "TAKEN BACK"), rows)
         if rows
         else ""
     )

@@ -18,7 +18,7 @@ class Canary:
     """Two targets of one model.
 
     Attributes:
-        stable: what answers by default.
+        stable: what answers without it.
         trial: what is on trial: another version, another variant, or both.
         sticky: what keeps a caller on one side.
     """

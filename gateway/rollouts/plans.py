@@ -34,7 +34,7 @@ class ShadowPlan:
         settings: as configured.
         source: the pool whose requests are sent on.
         to: what is asked too.
-        endpoints: the names of those that are asked.
+        endpoints: the names of those that are asked, as the settings have them.
         target: its name in metrics: version, variant, and the endpoints where the entry names them.
     """
 
@@ -53,37 +53,63 @@ def rollout_plans(
     Raises:
         ConfigurationError: with file, line and mend.
     """
-    seen: set[str] = set()
+    labels = _labels(settings, contracts)
+    seen: set[tuple[str, str | None]] = set()
     for index, entry in enumerate(settings.rollouts):
         place: Place = ("rollouts", index)
         contract = _contract(settings, contracts, entry.model, place)
-        if entry.model in seen:
-            where = settings.where(*place, "model")
-            raise ConfigurationError(f"{where}: '{entry.model}' has a rollout above; make one of both")
-        seen.add(entry.model)
+        if (entry.model, entry.label) in seen:
+            what = f"label '{entry.label}' of '{entry.model}'" if entry.label else f"'{entry.model}'"
+            where = settings.where(*place, "label" if entry.label else "model")
+            raise ConfigurationError(f"{where}: {what} has a rollout above; make one of both")
+        seen.add((entry.model, entry.label))
+        yield RolloutPlan(entry, _canary(settings, contract, entry, labels[entry.model], pools, place))
+
+
+def _labels(settings: Settings, contracts: Mapping[str, Contract]) -> Mapping[str, Mapping[str, str]]:
+    """The versions that each model's labels stand for: as the contract says, and over that the entries."""
+    labels = {name: dict(contract.labels) for name, contract in contracts.items()}
+    moved: set[tuple[str, str]] = set()
+    for index, entry in enumerate(settings.rollouts):
+        contract = _contract(settings, contracts, entry.model, ("rollouts", index))
         for label, version in entry.labels.items():
-            _check(settings, version, contract.versions, "version", (*place, "labels", label))
-        yield RolloutPlan(entry, _canary(settings, contract, entry, pools, place))
+            place: Place = ("rollouts", index, "labels", label)
+            _check(settings, version, contract.versions, "version", place)
+            if (entry.model, label) in moved:
+                raise ConfigurationError(
+                    f"{settings.where(*place)}: it is there above; leave one of them out"
+                )
+            moved.add((entry.model, label))
+            labels[entry.model][label] = version
+    return labels
 
 
 def _canary(
-    settings: Settings, contract: Contract, entry: RolloutSettings, pools: Collection[PoolKey], place: Place
+    settings: Settings,
+    contract: Contract,
+    entry: RolloutSettings,
+    labels: Mapping[str, str],
+    pools: Collection[PoolKey],
+    place: Place,
 ) -> Canary | None:
     if entry.canary_version is None and entry.canary_variant is None:
-        if entry.weight:
+        if entry.weight or entry.label:
+            where = settings.where(*place, "weight" if entry.weight else "label")
             mend = "add canary_version, canary_variant or both"
-            raise ConfigurationError(
-                f"{settings.where(*place, 'weight')}: there is nothing that it could go to; {mend}"
-            )
+            raise ConfigurationError(f"{where}: there is nothing that it could go to; {mend}")
         return None
-    stable = _target(settings, contract, None, None, place)
+    if entry.label:
+        _check(settings, entry.label, labels, "label", (*place, "label"))
+    stable = _target(settings, contract, labels[entry.label] if entry.label else None, None, place)
     names = ((*place, "canary_version"), (*place, "canary_variant"))
-    trial = _target(settings, contract, entry.canary_version, entry.canary_variant, *names)
+    trial = _target(settings, contract, entry.canary_version or stable.version, entry.canary_variant, *names)
     if trial == stable:
         mend = "name another version or variant"
-        raise ConfigurationError(f"{settings.where(*place)}: the canary is what answers by default; {mend}")
-    if trial not in pools:
-        raise ConfigurationError(f"{settings.where(*place)}: no pool serves {_shown(trial)}; add it to pools")
+        raise ConfigurationError(f"{settings.where(*place)}: the canary is what answers already; {mend}")
+    for target in (stable, trial):
+        if target not in pools:
+            where = settings.where(*place)
+            raise ConfigurationError(f"{where}: no pool serves {_shown(target)}; add it to pools")
     return Canary(stable, trial, entry.sticky)
 
 
@@ -116,11 +142,10 @@ def shadow_plans(
         if target == source and not to.endpoints:
             mend = "name endpoints, another version or another variant"
             raise ConfigurationError(f"{settings.where(*place, 'to')}: that is what answers already; {mend}")
-        known = (name for name in pools.get(target, ()) if not settings.endpoints[name].is_discovered)
-        endpoints = to.endpoints or tuple(known)
+        endpoints = to.endpoints or tuple(pools.get(target, ()))
         if not endpoints:
-            where, mend = settings.where(*place, "to"), "name endpoints that have an address"
-            raise ConfigurationError(f"{where}: no pool with addresses serves {_shown(target)}; {mend}")
+            where = settings.where(*place, "to")
+            raise ConfigurationError(f"{where}: no pool serves {_shown(target)}; name endpoints")
         _check_endpoints(settings, contract, target, to.endpoints, (*place, "to", "endpoints"))
         at = f"@{'+'.join(to.endpoints)}" if to.endpoints else ""
         name = f"{target.version}-{target.variant}{at}"
@@ -142,9 +167,6 @@ def _check_endpoints(
             )
         if name in names[:position]:
             raise ConfigurationError(f"{where}: endpoint '{name}' is named twice")
-        if settings.endpoints[name].is_discovered:
-            mend = "name one with an address"
-            raise ConfigurationError(f"{where}: a shadow cannot ask endpoints that are looked up; {mend}")
         if settings.endpoints[name].backend in unpublished:
             raise ConfigurationError(f"{where}: endpoint '{name}' does not publish {_shown(target)}")
 

@@ -1,6 +1,7 @@
-"""The canary of one model at work: it is drawn, watched, and taken back when it breaks its bounds."""
+"""The canary of a model, or of one of its labels, at work: drawn, watched, taken back when it is bad."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -26,18 +27,20 @@ _log = structlog.get_logger()
 
 
 class Rollout:
-    """The canary of one model.
+    """The canary of what answers by default, or by one label.
 
     Args:
         settings: as configured.
         canary: its two targets.
         is_ready: whether a pool has an endpoint that takes traffic.
         metrics: weight, requests by target and outcome, rollbacks.
-        on_rollback: told why, once it is taken back.
         clock: seconds, monotonic.
         rng: draws for callers that are not kept on a side.
 
     Attributes:
+        model: whose it is.
+        label: whose requests it shares; empty for those that ask for none.
+        canary: its two targets.
         weight: share of the requests for the canary, now.
         rolled_back: why it was taken back; empty while it was not.
     """
@@ -49,11 +52,10 @@ class Rollout:
         *,
         is_ready: Callable[[PoolKey], bool],
         metrics: Metrics,
-        on_rollback: Callable[[str, str], None],
         clock: Callable[[], float],
         rng: Random,
     ) -> None:
-        self.model = settings.model
+        self.model, self.label = settings.model, settings.label or ""
         self.canary = canary
         self.weight = settings.weight
         self.rolled_back = ""
@@ -64,11 +66,11 @@ class Rollout:
             settings.min_requests,
         )
         self._window_seconds = settings.window_seconds
-        self._is_ready, self._on_rollback, self._clock, self._rng = is_ready, on_rollback, clock, rng
+        self._is_ready, self._clock, self._rng = is_ready, clock, rng
         self._weights = metrics.canary_weight
-        self._rollbacks = metrics.canary_rollbacks.labels(self.model)
+        self._rollbacks = metrics.canary_rollbacks.labels(self.model, self.label)
         self._counters = {
-            (side, outcome): metrics.canary_requests.labels(self.model, side, outcome)
+            (side, outcome): metrics.canary_requests.labels(self.model, self.label, side, outcome)
             for side in (STABLE, CANARY)
             for outcome in (OK, FAILED)
         }
@@ -79,7 +81,7 @@ class Rollout:
         self._judged_at = self._clock()
 
     def draw(self, request: InferRequest) -> PoolKey:
-        """The target of a request that asks for no version, label or variant.
+        """The target of a request that asks for its label, or for none, and for no version or variant.
 
         A canary without an endpoint that takes traffic is not drawn: its callers would get errors that the
         stable side would not give them.
@@ -102,7 +104,7 @@ class Rollout:
         nothing of the target.
         """
         started = self._clock()
-        side = CANARY if request.pool == self.canary.trial else STABLE
+        side = STABLE if request.pool == self.canary.stable else CANARY
         try:
             response = await call_next(request)
         except (InvalidRequest, NotFound, Refused, Overloaded):
@@ -139,6 +141,7 @@ class Rollout:
         _log.warning(
             "canary_rolled_back",
             model=self.model,
+            label=self.label or None,
             version=trial.version,
             variant=trial.variant,
             reason=reason,
@@ -147,7 +150,6 @@ class Rollout:
         self._rollbacks.inc()
         self.weight, self.rolled_back = 0.0, reason
         self.publish()
-        self._on_rollback(self.model, reason)
 
     def set_weight(self, weight: float) -> None:
         """Move it: a weight that somebody sets ends a rollback, and what was before counts no more."""
@@ -155,9 +157,14 @@ class Rollout:
         self._start_anew()
         self.publish()
 
+    def end(self, stable: PoolKey) -> None:
+        """Its label was moved and stands for this: nothing else answers it until somebody sets a weight."""
+        self.canary = replace(self.canary, stable=stable)
+        self.set_weight(0.0)
+
     def publish(self) -> None:
         """Tell the metrics its weight."""
-        self._weights.labels(self.model).set(self.weight)
+        self._weights.labels(self.model, self.label).set(self.weight)
 
     def status(self) -> dict[str, Any]:
         """What it does now, for people and JSON."""
@@ -175,6 +182,8 @@ class Rollout:
                 "p99_seconds": outcomes.p99(),
             }
         return {
+            "model": self.model,
+            "label": self.label or None,
             "weight": self.weight,
             "sticky": self.canary.sticky,
             "rolled_back": self.rolled_back or None,

@@ -30,9 +30,7 @@ class Rollouts:
         rng: draws.
 
     Attributes:
-        canaries: by model name.
-        on_change: told of a canary that this process has taken back by itself, by model and reason; for
-            whoever tells the other processes. What `set_weight` and `set_label` do it is not told.
+        canaries: by model name and label; an empty one for what answers by default.
     """
 
     def __init__(
@@ -46,25 +44,18 @@ class Rollouts:
         clock: Callable[[], float] = time.monotonic,
         rng: Random,
     ) -> None:
-        self.on_change: Callable[[str, str], None] | None = None
         self._catalog = catalog
         self._serves = serves
         self._metrics = metrics
-        canaries: dict[str, Rollout] = {}
+        canaries: dict[tuple[str, str], Rollout] = {}
         for plan in plans:
             for label, version in plan.settings.labels.items():
                 catalog.move_label(plan.settings.model, label, version)
             if plan.canary is not None:
-                canaries[plan.settings.model] = Rollout(
-                    plan.settings,
-                    plan.canary,
-                    is_ready=is_ready,
-                    metrics=metrics,
-                    on_rollback=self._rolled_back,
-                    clock=clock,
-                    rng=rng,
+                canaries[plan.settings.model, plan.settings.label or ""] = Rollout(
+                    plan.settings, plan.canary, is_ready=is_ready, metrics=metrics, clock=clock, rng=rng
                 )
-        self.canaries: Mapping[str, Rollout] = canaries
+        self.canaries: Mapping[tuple[str, str], Rollout] = canaries
 
     def publish(self) -> None:
         """Let the metrics show these weights, and none of a configuration before."""
@@ -72,24 +63,25 @@ class Rollouts:
         for canary in self.canaries.values():
             canary.publish()
 
-    def set_weight(self, model: str, weight: float) -> None:
-        """Send this share of a model's requests to its canary from now on.
+    def set_weight(self, model: str, label: str, weight: float) -> None:
+        """Send this share of the requests for a label, or without one, to its canary from now on.
 
         Raises:
-            NotFound: the model has no canary.
+            NotFound: there is no such canary.
             InvalidRequest: no share: below 0 or above 1.
         """
-        canary = self.canaries.get(model)
+        canary = self.canaries.get((model, label))
         if canary is None:
-            known = ", ".join(self.canaries) or "none"
-            raise NotFound(f"model '{model}' has no canary in inferway.yaml (those that have: {known})")
+            known = ", ".join(_shown(*whose) for whose in self.canaries) or "none"
+            what = _shown(model, label)
+            raise NotFound(f"{what} has no canary in inferway.yaml (those that have: {known})")
         if not 0 <= weight <= 1:
             raise InvalidRequest(f"weight: expected a number from 0 to 1, got {weight:g}")
         canary.set_weight(weight)
-        _log.info("canary_weight_set", model=model, weight_ratio=weight)
+        _log.info("canary_weight_set", model=model, label=label or None, weight_ratio=weight)
 
     def set_label(self, model: str, label: str, version: str) -> None:
-        """Let a model's label stand for this version from now on.
+        """Let a model's label stand for this version from now on, and for no canary beside it.
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such model or version.
@@ -98,21 +90,24 @@ class Rollouts:
         if not label or not version:
             raise InvalidRequest("expected a label and a version")
         concrete = self._catalog.version(model, version=version)
-        if not self._serves(PoolKey(model, concrete, self._catalog.variant(model, concrete))):
+        target = PoolKey(model, concrete, self._catalog.variant(model, concrete))
+        if not self._serves(target):
             raise InvalidRequest(
                 f"version '{version}' of model '{model}': no pool of inferway.yaml serves it"
             )
         self._catalog.move_label(model, label, version)
+        if canary := self.canaries.get((model, label)):
+            canary.end(target)
         _log.info("label_moved", model=model, label=label, version=version)
 
     def status(self) -> dict[str, Any]:
-        """What it all does now, for people and JSON: canaries and labels by model name."""
+        """What it all does now, for people and JSON: every canary, and the labels by model name."""
         labels = {name: dict(self._catalog.labels(name)) for name in self._catalog.contracts}
         return {
-            "canaries": {name: canary.status() for name, canary in self.canaries.items()},
+            "canaries": [canary.status() for canary in self.canaries.values()],
             "labels": {name: found for name, found in labels.items() if found},
         }
 
-    def _rolled_back(self, model: str, reason: str) -> None:
-        if self.on_change is not None:
-            self.on_change(model, reason)
+
+def _shown(model: str, label: str) -> str:
+    return f"label '{label}' of model '{model}'" if label else f"model '{model}'"

@@ -17,7 +17,7 @@ from gateway.errors import BodyTooLarge
 from gateway.inference import InferRequest, InferResponse
 from gateway.rollouts.rollout import Rollout
 
-NO_CANARIES: Mapping[str, Rollout] = {}
+NO_CANARIES: Mapping[tuple[str, str], Rollout] = {}
 KNOWN = 1024
 """Forms of requests that are known to fit a target; one more, and all are forgotten."""
 
@@ -30,7 +30,8 @@ class Resolved:
         catalog: the models.
         max_request_bytes: of all tensors together. JSON and typed contents may grow when they become raw
             bytes; what an engine would refuse for its size must not look like its failure.
-        canaries: by model name; one is drawn for a request that asks for no version, label or variant.
+        canaries: by model name and label, which is empty for who asks for none; no canary is drawn for a
+            request that names a version or a variant.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Resolved:
         *,
         catalog: Catalog,
         max_request_bytes: int,
-        canaries: Mapping[str, Rollout] = NO_CANARIES,
+        canaries: Mapping[tuple[str, str], Rollout] = NO_CANARIES,
     ) -> None:
         self._call_next = call_next
         self._catalog = catalog
@@ -57,10 +58,10 @@ class Resolved:
         """
         if sum([len(tensor.data) for tensor in request.inputs]) > self._max_request_bytes:
             raise BodyTooLarge(self._max_request_bytes)
-        canary = self._canaries.get(request.model)
-        if canary is not None and not (request.version or request.label or request.variant):
+        canary = self._canaries.get((request.model, request.label))
+        if canary is not None and not (request.version or request.variant):
             target = canary.draw(request)
-            drawn = replace(request, version=target.version, variant=target.variant)
+            drawn = replace(request, version=target.version, label="", variant=target.variant)
             response = await canary.watched(self._call_next, self._resolve(drawn))
         else:
             is_known = request.model not in self._catalog.passthrough

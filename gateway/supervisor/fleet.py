@@ -202,16 +202,18 @@ class Fleet:
             await asyncio.sleep(PING_SECONDS)
             async with self.turn:
                 for member in self._serving():
-                    for model in set(member.rolled_back) - member.spread:
-                        if await self._take_back(model, member):
-                            member.spread.add(model)
+                    for canary in set(member.rolled_back) - member.spread:
+                        if await self._take_back(*canary, member):
+                            member.spread.add(canary)
 
-    async def _take_back(self, model: str, first: Member) -> bool:
+    async def _take_back(self, model: str, label: str, first: Member) -> bool:
         """Whether every other process has done it."""
-        change = Change("weight", model, value=0.0).to_json()
+        change = Change("weight", model, label, 0.0).to_json()
         others = [other for other in self._serving() if other is not first and change not in other.overrides]
         if others:
-            _log.warning("canary_taken_back_everywhere", model=model, first=first.process)
+            _log.warning(
+                "canary_taken_back_everywhere", model=model, label=label or None, first=first.process
+            )
             question = {"ask": "change", "change": change}
             said = await asyncio.gather(*(other.ask(question, ANSWER_SECONDS) for other in others))
             return not any("failed" in told for told in said)

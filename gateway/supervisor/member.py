@@ -37,7 +37,7 @@ class Member:
     Attributes:
         serves: whether it has joined.
         overrides: as it told last.
-        rolled_back: the models whose canary it has taken back by itself, as it told last.
+        rolled_back: the canaries that it has taken back by itself, by model and label, as it told last.
         spread: those of them that the other processes have taken back, too.
     """
 
@@ -50,8 +50,8 @@ class Member:
         self._watch = asyncio.create_task(self._keep_asking())
         self.serves = False
         self.overrides: list[Mapping[str, Any]] = []
-        self.rolled_back: list[str] = []
-        self.spread: set[str] = set()
+        self.rolled_back: list[tuple[str, str]] = []
+        self.spread: set[tuple[str, str]] = set()
 
     @classmethod
     async def start(cls, process: int, http: socket.socket, shares: int, grpc_port: int) -> "Member":
@@ -114,7 +114,7 @@ class Member:
         except ChannelClosed:
             return {"failed": "it has ended"}
         self.overrides = said.get("overrides", self.overrides)
-        self.rolled_back = said.get("rolled_back", self.rolled_back)
+        self.rolled_back = [(model, label) for model, label in said.get("rolled_back", self.rolled_back)]
         self.spread.intersection_update(self.rolled_back)
         return said
 

@@ -28,6 +28,8 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "gateway_admission_queued_requests": sum,
     # Processes may see an endpoint or a Redis differently: the share of them that has it.
     "gateway_endpoint_available_ratio": fmean,
+    "gateway_endpoint_draining_ratio": fmean,
+    "gateway_endpoint_load": fmean,  # what the balancer of a process compares; no process compares a sum
     "gateway_cache_redis_up_ratio": fmean,
     "gateway_keys_redis_up_ratio": fmean,
     "gateway_quota_redis_up_ratio": fmean,

@@ -60,9 +60,12 @@ def oip_binary(gateway: StartedGateway, image: Image, asking: Mapping[str, str] 
     return Said(np.frombuffer(raw, "<f4").tolist(), _facts(headers.items()))
 
 
-def tfs_json(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
+def tfs_json(
+    gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING, label: str = ""
+) -> Said:
     body = json.dumps({"instances": image.tolist()}).encode()
-    headers, reply = post(gateway, f"/v1/models/{MODEL}:predict", body, asking)
+    of_label = f"/labels/{label}" if label else ""
+    headers, reply = post(gateway, f"/v1/models/{MODEL}{of_label}:predict", body, asking)
     return Said(json.loads(reply)["predictions"][0], _facts(headers.items()))
 
 
@@ -96,10 +99,13 @@ def oip_grpc(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = 
     return Said(np.frombuffer(reply.raw_output_contents[0], "<f4").tolist(), facts)
 
 
-def tfs_grpc(gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING) -> Said:
+def tfs_grpc(
+    gateway: StartedGateway, image: Image, asking: Mapping[str, str] = NOTHING, label: str = ""
+) -> Said:
     shape = tfs.TensorShapeProto(dim=[tfs.TensorShapeProto.Dim(size=size) for size in image.shape])
     proto = tfs.TensorProto(dtype=tfs.DT_FLOAT, tensor_shape=shape, tensor_content=image.tobytes())
-    asked = tfs.PredictRequest(model_spec=tfs.ModelSpec(name=MODEL), inputs={"image": proto})
+    spec = tfs.ModelSpec(name=MODEL, version_label=label) if label else tfs.ModelSpec(name=MODEL)
+    asked = tfs.PredictRequest(model_spec=spec, inputs={"image": proto})
     data, facts = _call(gateway, "/tensorflow.serving.PredictionService/Predict", asked, asking)
     return Said(list(tfs.PredictResponse.FromString(data).outputs["probabilities"].float_val), facts)
 

@@ -1,130 +1,22 @@
 """Endpoints that come and go behind a file under load, and behind a name, over TLS too: no request fails."""
 
 import asyncio
-import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import grpc
-import numpy as np
-import onnxruntime
-import psutil
 import pytest
 import yaml
 
 from gateway.app import build
+from gateway.balancing.warm_up import WARM_UP_REQUESTS
+from gateway.cli.admin_client import AdminClient
 from gateway.loading import load_settings
-from services.protocol import open_inference_pb2 as oip
 from tests.certificates import Authority
+from tests.integration.discovery_rig import POOLS, a_gateway, an_engine, until, write
 from tests.load import distinct_images, drive
-from tests.serving import BUILT, MODEL, ROOT, StartedGateway, running_gateway
-
-SOON_SECONDS = 20.0
-OFTEN = {"discovery_interval_seconds": 0.05, "ready_interval_seconds": 0.05}
-POOLS = [{"model": MODEL, "variant": "fp32", "endpoints": ["found"]}]
-
-
-class Engine:
-    """Speaks Triton's protocol and answers right, a hundredth of a second after it was asked.
-
-    Attributes:
-        address: host:port.
-        calls: inferences that it was asked for.
-        in_flight: those under way.
-    """
-
-    def __init__(self) -> None:
-        self.address = ""
-        self.calls = self.in_flight = 0
-        path = BUILT / "onnx" / MODEL / "1" / "model.onnx"
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    async def infer(self, asked: oip.ModelInferRequest, _: Any) -> oip.ModelInferResponse:
-        self.calls += 1
-        self.in_flight += 1
-        await asyncio.sleep(0.01)
-        image = np.frombuffer(asked.raw_input_contents[0], np.float32).reshape(asked.inputs[0].shape)
-        (answer,) = self._session.run(None, {"image": image})
-        reply = oip.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version)
-        reply.outputs.add(name="probabilities", datatype="FP32", shape=answer.shape)
-        reply.raw_output_contents.append(answer.tobytes())
-        self.in_flight -= 1
-        return reply
-
-    async def ready(self, _: oip.ModelReadyRequest, __: Any) -> oip.ModelReadyResponse:
-        return oip.ModelReadyResponse(ready=True)
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether anybody has a connection to it."""
-        port = int(self.address.rpartition(":")[2])
-        connections = psutil.Process().net_connections("tcp")
-        return any(
-            one.laddr and one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED
-            for one in connections
-        )
-
-
-@asynccontextmanager
-async def an_engine(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[Engine]:
-    engine = Engine()
-
-    def unary(method: Any, request: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(
-            method,
-            request_deserializer=request.FromString,
-            response_serializer=lambda reply: reply.SerializeToString(),
-        )
-
-    methods = {
-        "ModelInfer": unary(engine.infer, oip.ModelInferRequest),
-        "ModelReady": unary(engine.ready, oip.ModelReadyRequest),
-    }
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)]
-    )
-    if credentials is None:
-        port = server.add_insecure_port("127.0.0.1:0")
-    else:
-        port = server.add_secure_port("127.0.0.1:0", credentials)
-    engine.address = f"127.0.0.1:{port}"
-    await server.start()
-    yield engine
-    await server.stop(None)
-
-
-@asynccontextmanager
-async def a_gateway(folder: Path, entry: dict[str, Any]) -> AsyncIterator[StartedGateway]:
-    """One whose only entry is called `found`; started and stopped in a thread: engines run in this one."""
-    settings = {
-        "endpoints": {"found": {"backend": "triton", **entry}},
-        "pools": POOLS,
-        "balancing": OFTEN,
-        "batching": {"enabled": False},  # requests are counted at the endpoints
-    }
-    running = running_gateway(folder, settings)
-    gateway = await asyncio.to_thread(running.__enter__)
-    try:
-        yield gateway
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_SECONDS):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - another process is what changes
-            await asyncio.sleep(0.02)
-
-
-def write(path: Path, *engines: Engine) -> None:
-    """As whoever writes such a file should: another file, renamed."""
-    beside = path.with_suffix(".new")
-    beside.write_text(yaml.safe_dump([engine.address for engine in engines]))
-    os.replace(beside, path)  # noqa: PTH105 - one that replaces, on purpose
+from tests.serving import MODEL, ROOT
 
 
 async def test_servers_come_and_go_in_a_file_under_load_and_no_request_fails(tmp_path: Path) -> None:
@@ -190,3 +82,60 @@ async def test_a_certificate_is_held_against_the_name_that_was_looked_up(
                 await until(lambda: gateway.serving.is_ready(MODEL, "1"))
             assert gateway.serving.is_ready(MODEL, "1") is is_trusted
             assert (engine.calls > 0) is is_trusted
+
+
+async def test_what_was_drained_takes_no_request_when_it_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "engines.yaml"
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(an_engine())
+        second = await stack.enter_async_context(an_engine())
+        write(path, first, second)
+        gateway = await stack.enter_async_context(a_gateway(tmp_path / "gateway", {"file": str(path)}))
+        admin, name = AdminClient(f"http://{gateway.admin}"), f"found/{first.address}"
+
+        def states() -> dict[str, str]:
+            return {row["endpoint"]: row["state"] for row in admin.get("pools")["endpoints"]}
+
+        await until(lambda: set(states().values()) == {"ready"})
+        await asyncio.to_thread(admin.post, "endpoints", name, "drain")
+        write(path, second)
+        await until(lambda: name not in states() and not first.is_connected)
+        calls = first.calls
+        write(path, first, second)
+        await until(lambda: first.calls == calls + WARM_UP_REQUESTS)
+        assert (await asyncio.to_thread(states))[name] == "draining"
+        draining = "gateway_endpoint_draining_ratio"
+        assert await asyncio.to_thread(gateway.metric, draining, endpoint=name) == 1
+        assert await asyncio.to_thread(gateway.metric, draining) == 1
+        outcome = await drive(gateway.http, await asyncio.to_thread(distinct_images, 200), connections=4)
+        assert outcome.failed == {}
+        assert first.calls == calls + WARM_UP_REQUESTS
+        load = "gateway_endpoint_load"
+        assert await asyncio.to_thread(gateway.metric, load, endpoint=f"found/{second.address}") > 0
+        await asyncio.to_thread(admin.post, "endpoints", name, "undrain")
+        await until(lambda: states()[name] == "ready")
+
+
+async def test_a_reload_under_load_warms_up_nothing_that_was_found_before_and_no_request_fails(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "engines.yaml"
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(an_engine())
+        second = await stack.enter_async_context(an_engine())
+        write(path, first, second)
+        gateway = await stack.enter_async_context(a_gateway(tmp_path / "gateway", {"file": str(path)}))
+        available = "gateway_endpoint_available_ratio"
+        await until(lambda: gateway.metric(available) == 2)
+        asked = first.calls + second.calls
+
+        async def reload() -> None:
+            await asyncio.to_thread(AdminClient(f"http://{gateway.admin}").post, "reload")
+
+        images = await asyncio.to_thread(distinct_images, 1000)
+        outcome = await drive(gateway.http, images, connections=8, events={300: reload})
+        assert outcome.failed == {}
+        assert await asyncio.to_thread(gateway.metric, "gateway_reloads_total", result="ok") == 1
+        assert await asyncio.to_thread(gateway.metric, available) == 2
+        attempts = await asyncio.to_thread(gateway.metric, "gateway_attempt_duration_seconds_count")
+        assert first.calls + second.calls == asked + attempts

@@ -55,7 +55,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
                 {"model": MODEL, "variant": "fp32", "endpoints": list(endpoints)},
                 {"model": MODEL, "variant": "int8", "endpoints": ["embedded"]},
             ],
-            "rollouts": [{"model": MODEL, "canary_variant": "int8", "weight": 0.2}],
+            "rollouts": [
+                {"model": MODEL, "canary_variant": "int8", "weight": 0.2},
+                {"model": MODEL, "label": "stable", "canary_variant": "int8", "weight": 0.2},
+            ],
             "shadows": [{"model": MODEL, "to": {"endpoints": ["embedded"]}, "ratio": 1.0}],
             **dict.fromkeys(("cache", "keys", "quotas"), redis),
         }

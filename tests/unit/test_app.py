@@ -92,7 +92,7 @@ async def test_replies_are_not_recalled_where(setting: dict[str, str]) -> None:
         await gateway.edge.tracing.aclose()
 
 
-def test_of_a_model_with_a_canary_no_reply_is_recalled() -> None:
+def test_of_a_model_whose_default_has_a_canary_no_reply_is_recalled() -> None:
     settings = load_settings(ROOT / "inferway.yaml", {})
     (first, *_) = settings.pools
     canary = RolloutSettings.model_validate({"model": first.model, "canary_variant": "int8", "weight": 0.5})
@@ -101,3 +101,7 @@ def test_of_a_model_with_a_canary_no_reply_is_recalled() -> None:
     assert recall is not None
     assert first.model not in recall.models
     assert len(recall.models) == len(gateway.edge.catalog.contracts) - 1
+    of_label = canary.model_copy(update={"label": "stable"})
+    recall = build(settings.model_copy(update={"rollouts": (of_label,)}), ROOT).edge.recall
+    assert recall is not None
+    assert first.model in recall.models

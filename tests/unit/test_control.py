@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.admin.overrides import Change
 from gateway.app import Gateway, build
 from gateway.configuration import ConfigurationError
 from gateway.inference import InferResponse, Tensor
 from gateway.loading import load_settings
-from gateway.traffic_settings import ShadowSettings, ShadowTargetSettings
+from gateway.traffic_settings import RolloutSettings, ShadowSettings, ShadowTargetSettings
 
 ROOT = Path(__file__).parents[2]
 MODEL = "cnn_mnist"
@@ -51,6 +52,42 @@ async def test_an_endpoint_is_drained_in_every_pool_and_taken_back(gateway: Gate
     assert set().union(*drained.values()) == {"ready"}
     assert (await change(gateway, action="undrain", name=name))["overrides"] == []
     assert set().union(*(await states(gateway)).values()) == {"ready"}
+
+
+async def test_a_drain_holds_for_an_address_that_goes_and_comes_back_until_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    settings = "endpoints: {found: {backend: torchserve, file: addresses.yaml, management_port: 1}}\n"
+    (tmp_path / "inferway.yaml").write_text(settings + "passthrough: [{model: m, endpoints: [found]}]")
+    gateway = build(load_settings(tmp_path / "inferway.yaml", {}), tmp_path)
+    (membership,) = gateway.serving._memberships
+
+    async def found(*addresses: str) -> dict[str, set[str]]:
+        (tmp_path / "new.yaml").write_text(str(list(addresses)))
+        (tmp_path / "new.yaml").replace(tmp_path / "addresses.yaml")
+        await membership.look()
+        return await states(gateway)
+
+    here, other = "10.0.0.7:7070", "10.0.0.8:7070"
+    drain, name = {"action": "drain"}, f"found/{here}"
+    assert (await change(gateway, **drain, name=name))["refused"][0] == 404
+    await found(here, other)
+    await change(gateway, **drain, name=name)
+    assert name not in await found(other)
+    assert (await change(gateway, **drain, name=name))["overrides"] == [{**drain, "name": name}]
+    assert (await found(here, other))[name] == {"draining"}
+    await found(other)
+    assert (await change(gateway, action="undrain", name=name))["overrides"] == []
+    assert (await found(here, other))[name] == {"not ready"}
+    await gateway.serving.stop()
+
+
+async def test_a_process_takes_over_the_drain_of_an_address_that_it_has_not_found_yet(
+    gateway: Gateway,
+) -> None:
+    gateway.control.change(Change("drain", "found/10.0.0.7:7070"))
+    assert gateway.serving.drained == {"found/10.0.0.7:7070"}
+    assert len((await ask(gateway, "overrides"))["overrides"]) == 1
 
 
 async def test_an_endpoint_that_is_drained_is_asked_by_no_shadow_either() -> None:
@@ -96,6 +133,28 @@ async def test_what_there_is_not_is_refused_and_no_override(
 async def test_a_label_moves(gateway: Gateway) -> None:
     await change(gateway, action="label", name=MODEL, label="prod", value="1")
     assert (await ask(gateway, "rollouts"))["rollouts"]["labels"][MODEL]["prod"] == "1"
+
+
+async def test_the_canary_of_a_label_is_moved_and_is_over_when_the_label_is(gateway: Gateway) -> None:
+    settings = gateway.front.settings
+    canary = RolloutSettings(model=MODEL, label="stable", canary_variant="int8", weight=0.25)
+    gateway = build(settings.model_copy(update={"rollouts": (canary,)}), ROOT)
+    weight = {"action": "weight", "name": MODEL, "label": "stable", "value": 0.5}
+    assert (await change(gateway, **weight))["overrides"] == [weight]
+    label = {"action": "label", "name": MODEL, "label": "stable", "value": "1"}
+    assert (await change(gateway, **label))["overrides"] == [weight, label]
+    ((shown,),) = [(await ask(gateway, "rollouts"))["rollouts"]["canaries"]]
+    assert (shown["model"], shown["label"], shown["weight"]) == (MODEL, "stable", 0.0)
+
+
+async def test_a_canary_that_was_taken_back_is_told_with_its_label(gateway: Gateway) -> None:
+    settings = gateway.front.settings
+    canary = RolloutSettings(model=MODEL, label="stable", canary_variant="int8", weight=0.25)
+    gateway = build(settings.model_copy(update={"rollouts": (canary,)}), ROOT)
+    gateway.serving.rollouts.canaries[MODEL, "stable"].rolled_back = "3 of 3 requests failed"
+    said = await ask(gateway, "overrides")
+    assert said["rolled_back"] == [(MODEL, "stable")]
+    assert said["overrides"] == [{"action": "weight", "name": MODEL, "label": "stable", "value": 0.0}]
 
 
 async def test_overrides_end_when_another_configuration_is_served(gateway: Gateway) -> None:

@@ -1,5 +1,6 @@
 """A client serves every configuration that it fits, and is closed with the last of them."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from gateway.handover import Client, Use
 from gateway.inference import PoolKey
 from gateway.settings import EndpointSettings
-from tests.fakes import FakeInfer, a_contract
+from tests.fakes import FakeInfer, a_contract, settle
 
 KEY, OTHER = PoolKey("adder", "1", "fp32"), PoolKey("adder", "2", "fp32")
 TRITON = EndpointSettings(backend="triton", address="a:1")
@@ -93,3 +94,22 @@ async def test_what_no_configuration_serves_any_more_is_forgotten() -> None:
     client.keep(Use(TRITON, {}, frozenset({OTHER})))
     await client.release(both)
     assert served == [{OTHER}]
+
+
+async def test_a_release_that_was_cut_off_while_it_closed_is_done_again() -> None:
+    class Slow(Closable):
+        async def aclose(self) -> None:
+            await self.is_open.wait()
+            await super().aclose()
+
+    backend, first = Slow(), use()
+    backend.is_open.clear()
+    client = Client(backend, {})
+    client.keep(first)
+    task = asyncio.create_task(client.release(first))
+    await settle()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    backend.is_open.set()
+    await client.release(first)
+    assert backend.closed == 1

@@ -94,6 +94,11 @@ async def test_what_every_process_refuses_in_the_same_words_is_said_once() -> No
         ("/models/m/canary", b'{"weight": 0.25}', {"action": "weight", "name": "m", "value": 0.25}),
         ("/models/m/canary", b'{"weight": 0}', {"action": "weight", "name": "m", "value": 0.0}),
         (
+            "/models/m/labels/prod/canary",
+            b'{"weight": 0.25}',
+            {"action": "weight", "name": "m", "label": "prod", "value": 0.25},
+        ),
+        (
             "/models/m/labels/prod",
             b'{"version": "2"}',
             {"action": "label", "name": "m", "label": "prod", "value": "2"},

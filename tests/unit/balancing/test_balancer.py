@@ -336,6 +336,19 @@ async def test_an_endpoint_that_joins_takes_requests() -> None:
     assert pool.gauge("available_ratio", "d") == 1
 
 
+async def test_the_metrics_tell_of_a_drain_and_of_the_load_that_is_compared() -> None:
+    pool = Pool()
+    endpoint = Endpoint("d", "fake", FakeInfer(), is_ready=True)
+    endpoint.latency.observe(0.25, pool.clock.now)
+    pool.infer.add(endpoint)
+    assert (pool.gauge("draining_ratio", "d"), pool.gauge("load", "d")) == (0, 0.5)
+    endpoint.is_draining, endpoint.in_flight = True, 2
+    assert (pool.gauge("draining_ratio", "d"), pool.gauge("load", "d")) == (1, 1.5)
+    assert pool.gauge("available_ratio", "d") == 0
+    pool.infer.remove("d")
+    assert (pool.gauge("draining_ratio", "d"), pool.gauge("load", "d")) == (None, None)
+
+
 async def test_an_endpoint_that_leaves_gets_no_more_and_finishes_what_is_in_flight() -> None:
     leaving, staying = hanging(), FakeInfer()
     pool = Pool(leaving, staying)

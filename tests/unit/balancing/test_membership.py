@@ -2,143 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from random import Random
 
 import pytest
-from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from gateway.balancing.address_sources import LookupFailed
-from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
-from gateway.balancing.health_check import HealthCheck
-from gateway.balancing.membership import DRAIN_SECONDS, Membership
-from gateway.inference import PoolKey
-from gateway.metrics import Metrics
-from tests.fakes import FakeInfer, a_request, settle
-
-FP32, INT8 = PoolKey("adder", "1", "fp32"), PoolKey("adder", "1", "int8")
-INTERVAL_SECONDS = 5.0
-REQUEST = a_request(version="1", variant="fp32")
-
-
-class Client(FakeInfer):
-    """A backend that says ready as it was told to, and knows whether it was closed."""
-
-    def __init__(self, *, says_ready: bool) -> None:
-        super().__init__()
-        self.says_ready = says_ready
-        self.is_closed = False
-
-    async def is_ready(self, _model: str, _version: str, _variant: str, /) -> bool:
-        return self.says_ready
-
-    async def aclose(self) -> None:
-        self.is_closed = True
-
-
-class Sleeps:
-    """`asyncio.sleep` that lasts until a test lets it end."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[float, asyncio.Event]] = []
-
-    async def __call__(self, seconds: float) -> None:
-        over = asyncio.Event()
-        self._waiting.append((seconds, over))
-        await over.wait()
-
-    async def end(self, seconds: float) -> None:
-        """Let all that last so long end, and everything run that follows."""
-        ending = [over for length, over in self._waiting if length == seconds]
-        self._waiting = [one for one in self._waiting if one[0] != seconds]
-        assert ending, f"nobody sleeps for {seconds} s"
-        for over in ending:
-            over.set()
-        await settle()
-
-
-class Rig:
-    """A membership of two pools over fakes.
-
-    Attributes:
-        found: what its source finds, or raises, once `answers` is set.
-        are_ready: what clients that are opened from now on say.
-    """
-
-    def __init__(self) -> None:
-        self.found: frozenset[str] | Exception = frozenset()
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.are_ready = True
-        self.clients: list[tuple[str, str, Client]] = []
-        self.registry = CollectorRegistry()
-        metrics = Metrics(self.registry)
-        self.pools = {
-            key: Balancer((), pool=key, attempt_timeout_seconds=60.0, metrics=metrics, rng=Random(7))  # noqa: S311
-            for key in (FP32, INT8)
-        }
-        for pool in self.pools.values():
-            pool.publish()
-        self.health = HealthCheck(interval_seconds=0, timeout_seconds=1)
-        self.sleeps = Sleeps()
-        self.membership = Membership(
-            "triton",
-            source=self._look,
-            pools=self.pools,
-            open_backend=self._open,
-            new_endpoint=lambda name, backend: Endpoint(name, "fake", backend),
-            health=self.health,
-            interval_seconds=INTERVAL_SECONDS,
-            lookups=metrics.discovery_lookups,
-            sleep=self.sleeps,
-        )
-
-    async def _look(self) -> frozenset[str]:
-        await self.answers.wait()
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-    def _open(self, name: str, address: str) -> Client:
-        client = Client(says_ready=self.are_ready)
-        self.clients.append((name, address, client))
-        return client
-
-    async def start(self, *addresses: str) -> None:
-        self.found = frozenset(addresses)
-        await self.membership.start()
-        await settle()
-
-    async def look(self, found: Exception | None = None, *addresses: str) -> None:
-        """The next look-up."""
-        self.found = found or frozenset(addresses)
-        await self.sleeps.end(INTERVAL_SECONDS)
-
-    def client(self, address: str) -> Client:
-        """The latest of an address."""
-        return next(client for _, other, client in reversed(self.clients) if other == address)
-
-    def names(self, key: PoolKey = FP32) -> list[str]:
-        return [endpoint.name for endpoint in self.pools[key].endpoints]
-
-    def series(self) -> set[str]:
-        """The endpoints that have series of their own."""
-        families = [f for f in self.registry.collect() if f.name.startswith("gateway_endpoint_")]
-        return {sample.labels["endpoint"] for family in families for sample in family.samples}
-
-    def heals(self) -> set[tuple[str, str, float]]:
-        """Endpoint, result and count of each series."""
-        family = next(f for f in self.registry.collect() if f.name == "gateway_endpoint_heals")
-        return {
-            (one.labels["endpoint"], one.labels["result"], one.value)
-            for one in family.samples
-            if one.name.endswith("_total")
-        }
-
-    def lookups(self, result: str) -> float:
-        labels = {"endpoint": "triton", "result": result}
-        return self.registry.get_sample_value("gateway_discovery_lookups_total", labels) or 0.0
+from gateway.balancing.membership import DRAIN_SECONDS
+from tests.fakes import settle
+from tests.unit.balancing.membership_rig import FP32, INT8, REQUEST, Client, Rig
 
 
 @pytest.fixture
@@ -156,8 +28,8 @@ async def test_each_address_is_an_endpoint_of_every_pool_over_one_client(rig: Ri
         ("triton/a:1", "a:1"),
         ("triton/b:1", "b:1"),
     ]
-    for key in (FP32, INT8):
-        assert [endpoint.infer for endpoint in rig.pools[key].endpoints] == [c for _, _, c in rig.clients]
+    for pool in (*rig.pools.values(), rig.shadows_pool):
+        assert [endpoint.infer for endpoint in pool.endpoints] == [c for _, _, c in rig.clients]
 
 
 async def test_what_is_new_takes_no_request_before_it_is_ready(rig: Rig) -> None:
@@ -189,6 +61,21 @@ async def test_what_goes_takes_no_request_answers_those_in_flight_and_is_closed(
     await rig.sleeps.end(DRAIN_SECONDS)
     assert going.is_closed
     assert not rig.client("b:1").is_closed
+
+
+async def test_what_goes_is_not_closed_while_a_shadow_waits_for_its_answer(rig: Rig) -> None:
+    await rig.start("a:1", "b:1")
+    going = rig.client("a:1")
+    going.is_open.clear()
+    in_flight = [asyncio.create_task(rig.shadows_pool(REQUEST)) for _ in range(20)]
+    await settle()
+    await rig.look(None, "b:1")
+    await rig.sleeps.end(DRAIN_SECONDS)
+    assert not going.is_closed
+    going.is_open.set()
+    assert {(await task).endpoint for task in in_flight} == {"triton/a:1", "triton/b:1"}
+    await rig.sleeps.end(DRAIN_SECONDS)
+    assert going.is_closed
 
 
 async def test_what_goes_is_asked_no_more_and_its_series_go(rig: Rig) -> None:
@@ -253,6 +140,18 @@ async def test_what_comes_back_while_it_drains_is_a_new_endpoint(rig: Rig) -> No
     await rig.sleeps.end(DRAIN_SECONDS)
     assert (first.is_closed, rig.client("a:1").is_closed) == (True, False)
     assert rig.series() == {"triton/a:1", "triton/b:1"}
+
+
+async def test_what_was_drained_and_comes_back_is_draining_in_every_pool_from_the_first_moment(
+    rig: Rig,
+) -> None:
+    await rig.start("a:1", "b:1")
+    rig.drained.add("triton/a:1")
+    await rig.look(None, "b:1")
+    await rig.look(None, "a:1", "b:1")
+    for pool in rig.pools.values():
+        assert {e.name: e.is_draining for e in pool.endpoints} == {"triton/a:1": True, "triton/b:1": False}
+    assert {(await rig.pools[FP32](REQUEST)).endpoint for _ in range(50)} == {"triton/b:1"}
 
 
 async def test_a_slow_first_look_up_does_not_keep_the_gateway_from_starting(

@@ -23,11 +23,14 @@ ROW = {
     "load": 1.0,
 }
 CANARY = {
+    "model": "m",
+    "label": None,
     "weight": 0.1,
     "rolled_back": None,
     "stable": {"version": "1", "variant": "fp32", "requests": 90, "errors": 0},
     "canary": {"version": "2", "variant": "fp32", "requests": 10, "errors": 1},
 }
+CANARIES = [CANARY, {**CANARY, "label": "prod", "weight": 0.5}]
 
 
 class Admin(BaseHTTPRequestHandler):
@@ -95,14 +98,15 @@ def test_status_shows_processes_canaries_of_all_of_them_and_labels(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = {"process": 0, "pid": 7, "state": "serving", "restarts": 1, "up_seconds": 12.3}
-    rollouts = [{"process": n, "canaries": {"m": CANARY}, "labels": {"m": {"prod": "1"}}} for n in (0, 1)]
+    rollouts = [{"process": n, "canaries": CANARIES, "labels": {"m": {"prod": "1"}}} for n in (0, 1)]
     said = {"version": "1.0", "ready": True, "processes": [process], "rollouts": rollouts}
     Admin.replies["/status"] = (200, said)
     assert main(["status", "--admin", url]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["inferway", "1.0,", "ready"]
     assert ["0", "7", "serving", "1", "12"] in lines
-    assert ["m", "1/fp32", "2/fp32", "0.1", "20", "2", "-"] in lines
+    assert ["m", "-", "1/fp32", "2/fp32", "0.1", "20", "2", "-"] in lines
+    assert ["m", "prod", "1/fp32", "2/fp32", "0.5", "20", "2", "-"] in lines
     assert ["m", "prod", "1"] in lines
 
 
@@ -112,6 +116,10 @@ def test_status_shows_processes_canaries_of_all_of_them_and_labels(
         (["drain", "a/b"], ("POST /endpoints/a%2Fb/drain", "{}")),
         (["undrain", "e"], ("POST /endpoints/e/undrain", "{}")),
         (["canary", "set", "m", "0.5"], ("PUT /models/m/canary", '{"weight": 0.5}')),
+        (
+            ["canary", "set", "m", "0.5", "--label", "prod"],
+            ("PUT /models/m/labels/prod/canary", '{"weight": 0.5}'),
+        ),
         (["label", "set", "m", "prod", "2"], ("PUT /models/m/labels/prod", '{"version": "2"}')),
         (["cache", "void", "m"], ("POST /models/m/cache/void", "{}")),
         (["reload"], ("POST /reload", "{}")),

@@ -1,20 +1,12 @@
 """Canaries at work behind Resolved: drawn, watched, taken back; labels that move."""
 
 import asyncio
-from functools import partial
-from random import Random
-from typing import Any
 
 import pytest
 import structlog.testing
-from prometheus_client import CollectorRegistry
 
-from gateway.caching.memory import MemoryStore
-from gateway.catalog import Catalog
-from gateway.chain import Infer, chain
 from gateway.errors import (
     DeadlineExceeded,
-    InferwayError,
     InvalidRequest,
     ModelNotFound,
     NotFound,
@@ -24,80 +16,9 @@ from gateway.errors import (
     Unavailable,
     VersionNotFound,
 )
-from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor
 from gateway.keys.key import CALLER, Key
-from gateway.metrics import Metrics
-from gateway.rollouts.canary import Canary
-from gateway.rollouts.plans import RolloutPlan
-from gateway.rollouts.rollouts import Rollouts
-from gateway.stages.cached import Cached
-from gateway.stages.resolved import Resolved
-from gateway.traffic_settings import RolloutSettings
-from tests.fakes import SUM, FakeClock, FakeInfer, a_contract, a_request
-
-STABLE, TRIAL = PoolKey("adder", "1", "fp32"), PoolKey("adder", "2", "fp32")
-
-
-class Rig:
-    """Resolved over a memory tier over an engine; the canary fails while `error` is set."""
-
-    def __init__(self, backend: Infer | None = None, **settings: Any) -> None:
-        settings = {"model": "adder", "canary_version": "2", "weight": 1.0, "min_requests": 10, **settings}
-        self.clock = FakeClock()
-        self.metrics = Metrics(CollectorRegistry())
-        self.catalog = Catalog({"adder": a_contract()})
-        self.ready = True
-        self.told: list[tuple[str, str]] = []
-        plan = RolloutPlan(RolloutSettings(**settings), Canary(STABLE, TRIAL, settings.get("sticky", "none")))
-        self.rollouts = Rollouts(
-            [plan],
-            catalog=self.catalog,
-            serves=lambda _: self.serves,
-            is_ready=lambda _: self.ready,
-            metrics=self.metrics,
-            clock=self.clock,
-            rng=Random(7),  # noqa: S311
-        )
-        self.rollouts.on_change = lambda model, reason: self.told.append((model, reason))
-        self.serves = True
-        self.error: Exception | None = None
-        self.seconds = {"1": 0.1, "2": 0.1}
-        self.sent: list[InferRequest] = []
-        store = MemoryStore(1024 * 1024)
-        cached = partial(
-            Cached, store=store, tier="memory", contracts=self.catalog.contracts, metrics=self.metrics
-        )
-        resolved = partial(
-            Resolved, catalog=self.catalog, max_request_bytes=1024, canaries=self.rollouts.canaries
-        )
-        self.infer = chain(resolved, cached, to=backend or self._engine)
-        self._number = 0
-
-    async def _engine(self, request: InferRequest, /) -> InferResponse:
-        self.sent.append(request)
-        self.clock.now += self.seconds[request.version]
-        if self.error is not None and request.version == "2":
-            raise self.error
-        return InferResponse(request.model, request.version, (SUM,), request.variant)
-
-    async def ask(self, times: int = 1, **changes: Any) -> list[str]:
-        """The versions that answer distinct requests; empty for a failure."""
-        answered = []
-        for _ in range(times):
-            self._number += 1
-            values = Tensor("values", "INT8", (1, 2), self._number.to_bytes(2, "little"))
-            try:
-                answered.append((await self.infer(a_request(inputs=(values,), **changes))).version)
-            except InferwayError:
-                answered.append("")
-        return answered
-
-    @property
-    def weight(self) -> float:
-        return self.rollouts.canaries["adder"].weight
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, {"model": "adder", **labels})
+from tests.fakes import FakeInfer, a_request
+from tests.unit.rollouts.rollouts_rig import Rig
 
 
 async def test_the_weight_decides_how_many_the_canary_answers() -> None:
@@ -115,7 +36,7 @@ async def test_a_canary_never_answers_from_the_stable_sides_cache_nor_fills_it()
     request = a_request()
     facts = []
     for weight in (0.0, 1.0, 0.0, 1.0):
-        rig.rollouts.set_weight("adder", weight)
+        rig.rollouts.set_weight("adder", "", weight)
         answer = await rig.infer(request)
         facts.append((answer.version, answer.cache))
     assert facts == [("1", "miss"), ("2", "miss"), ("1", "memory"), ("2", "memory")]
@@ -160,13 +81,12 @@ async def test_a_canary_that_fails_is_taken_back_and_said_to_be() -> None:
     with structlog.testing.capture_logs() as logged:
         assert await rig.ask(times=5) == ["", "", "", "1", "1"]  # three of ten are more than a fifth
     reason = "3 of 3 requests failed"
-    assert rig.told == [("adder", reason)]
     assert [(event["event"], event["reason"]) for event in logged] == [("canary_rolled_back", reason)]
     assert rig.metric("gateway_canary_rollbacks_total") == 1.0
     assert rig.metric("gateway_canary_weight_ratio") == 0.0
     assert rig.metric("gateway_canary_requests_total", target="canary", outcome="failed") == 3.0
     assert rig.metric("gateway_canary_requests_total", target="stable", outcome="ok") == 2.0
-    assert rig.rollouts.status()["canaries"]["adder"]["rolled_back"] == reason
+    assert rig.canary.rolled_back == reason
 
 
 async def test_it_stays_at_nothing_until_somebody_sets_a_weight_and_is_then_judged_anew() -> None:
@@ -176,9 +96,9 @@ async def test_it_stays_at_nothing_until_somebody_sets_a_weight_and_is_then_judg
     rig.error = None
     rig.clock.now += 1e6
     assert await rig.ask() == ["1"]
-    rig.rollouts.set_weight("adder", 1.0)
+    rig.rollouts.set_weight("adder", "", 1.0)
     assert await rig.ask(times=30) == ["2"] * 30
-    assert rig.rollouts.status()["canaries"]["adder"]["rolled_back"] is None
+    assert rig.canary.rolled_back == ""
 
 
 @pytest.mark.parametrize(
@@ -200,7 +120,7 @@ async def test_a_canary_slower_than_the_stable_side_by_more_than_the_bound_is_ta
     rig.seconds["2"] = 0.5
     await rig.ask(times=100)
     assert rig.weight == 0.0
-    assert "times the stable" in rig.told[0][1]
+    assert "times the stable" in rig.canary.rolled_back
 
 
 async def test_a_hit_is_no_fast_answer_of_the_canary() -> None:
@@ -208,7 +128,7 @@ async def test_a_hit_is_no_fast_answer_of_the_canary() -> None:
     rig.seconds["2"] = 2.0
     for _ in range(200):
         await rig.infer(a_request())
-    assert rig.rollouts.status()["canaries"]["adder"]["canary"]["requests"] == 1
+    assert rig.canary.status()["canary"]["requests"] == 1
     await rig.ask(times=20)
     assert rig.weight == 0.0
 
@@ -222,23 +142,16 @@ async def test_a_caller_that_leaves_says_nothing_of_the_canary() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert engine.cancelled == 1
-    assert rig.rollouts.status()["canaries"]["adder"]["canary"]["requests"] == 0
+    assert rig.canary.status()["canary"]["requests"] == 0
 
 
 def test_a_weight_is_for_a_model_with_a_canary_and_from_0_to_1() -> None:
     rollouts = Rig().rollouts
-    with pytest.raises(NotFound, match=r"'other' has no canary.*adder"):
-        rollouts.set_weight("other", 0.5)
+    with pytest.raises(NotFound, match=r"model 'other' has no canary.*adder"):
+        rollouts.set_weight("other", "", 0.5)
     for weight in (-0.1, 1.1, float("nan")):
         with pytest.raises(InvalidRequest, match="from 0 to 1"):
-            rollouts.set_weight("adder", weight)
-
-
-def test_what_an_operator_sets_is_not_told_as_a_decision() -> None:
-    rig = Rig()
-    rig.rollouts.set_weight("adder", 0.5)
-    rig.rollouts.set_label("adder", "stable", "2")
-    assert rig.told == []
+            rollouts.set_weight("adder", "", weight)
 
 
 async def test_a_label_that_is_moved_or_made_answers_as_its_version_at_once() -> None:
@@ -270,7 +183,10 @@ def test_a_label_cannot_be_moved_to_what_no_pool_serves() -> None:
 
 def test_the_weights_of_a_configuration_before_are_not_shown_any_more() -> None:
     rig = Rig(weight=0.5)
-    rig.metrics.canary_weight.labels("gone").set(1.0)
+    rig.metrics.canary_weight.labels("gone", "").set(1.0)
     rig.rollouts.publish()
     assert rig.metric("gateway_canary_weight_ratio") == 0.5
-    assert rig.metrics.registry.get_sample_value("gateway_canary_weight_ratio", {"model": "gone"}) is None
+    assert (
+        rig.metrics.registry.get_sample_value("gateway_canary_weight_ratio", {"model": "gone", "label": ""})
+        is None
+    )

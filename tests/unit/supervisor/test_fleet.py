@@ -23,9 +23,10 @@ class FakeMember:
         self.serves = False
         self.up_seconds = 1000.0
         self.overrides: list[Mapping[str, Any]] = []
-        self.rolled_back: list[str] = []
-        self.spread: set[str] = set()
+        self.rolled_back: list[tuple[str, str]] = []
+        self.spread: set[tuple[str, str]] = set()
         self.asked: list[str] = []
+        self.changes: list[Mapping[str, Any]] = []
         self.has_started, self.has_ended = asyncio.Event(), asyncio.Event()
         type(self).made = (*self.made, self)
 
@@ -42,6 +43,7 @@ class FakeMember:
 
     async def ask(self, question: Mapping[str, Any], _: float) -> dict[str, Any]:
         self.asked.append(question["ask"])
+        self.changes.extend([question["change"]] if question["ask"] == "change" else [])
         return {}
 
     async def ended(self) -> int:
@@ -87,8 +89,9 @@ async def test_a_canary_that_one_process_took_back_is_taken_back_by_the_others_o
         members: dict[int, Any] = {0: first, 1: second}
         fleet._members = members
         spreading = asyncio.create_task(fleet._keep_spreading())
-        first.rolled_back = ["m"]
+        first.rolled_back = [("m", "stable")]
         await asyncio.sleep(0.05)
         assert (first.asked, second.asked) == ([], ["change"])
+        assert second.changes == [{"action": "weight", "name": "m", "label": "stable", "value": 0.0}]
         spreading.cancel()
         fleet._shares_file.close()
