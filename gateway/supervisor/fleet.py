@@ -15,13 +15,15 @@ from gateway.admin.processes import Answer
 from gateway.metrics import Metrics
 from gateway.process_channel import ChannelClosed
 from gateway.supervisor.back_off import BackOff
-from gateway.supervisor.member import PING_SECONDS, Member
+from gateway.supervisor.member import Member
 from gateway.supervisor.merging import ProcessTotals, from_json, page, to_json
 from gateway.supervisor.shared_listener import ABSENT, Shares
 
 UNUSABLE = 2
 """The exit status of a process that cannot use its configuration; it has said why."""
 READY_SECONDS = 1.0
+SPREAD_SECONDS = 1.0
+"""How often what one process has taken back by itself is looked for."""
 SCRAPE_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 LONG_SECONDS = {"reload": 120.0, "void_redis": 60.0}
@@ -199,7 +201,7 @@ class Fleet:
         Once: after a reload another process may have its weight again a moment before that one has.
         """
         while True:
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(SPREAD_SECONDS)
             async with self.turn:
                 for member in self._serving():
                     for model in set(member.rolled_back) - member.spread:

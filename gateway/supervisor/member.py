@@ -12,16 +12,13 @@ from typing import Any
 import structlog
 
 from gateway.process_channel import Channel, ChannelClosed
+from gateway.supervisor.silence import LOOK_SECONDS, STOPPED, Silence, see
 from gateway.supervisor.worker import Seat
 
 JOIN_SECONDS = 30.0
 """How long a process may take to listen: nothing else can be changed meanwhile."""
-PING_SECONDS = 1.0
-PONG_SECONDS = 5.0
-"""How long an event loop may be busy with something else before it is logged ..."""
-HANGS_TO_KILL = 3
-"""... and how often in a row before the process is taken for lost. Several, since a machine that was paused
-makes one question late, and a busy one another; and what is killed loses what it has in flight."""
+HANG_SECONDS = 2.0
+"""How long an event loop may be busy with something else before it is logged; `silence` ends it later."""
 
 _log = structlog.get_logger()
 
@@ -47,7 +44,7 @@ class Member:
         self._channel = channel
         self._started = time.monotonic()
         self._closed = asyncio.create_task(channel.run())
-        self._watch = asyncio.create_task(self._keep_asking())
+        self._watch = asyncio.create_task(self._keep_looking())
         self.serves = False
         self.overrides: list[Mapping[str, Any]] = []
         self.rolled_back: list[str] = []
@@ -100,12 +97,11 @@ class Member:
         try:
             await self._channel.ask({"ask": "join", "overrides": list(overrides)}, JOIN_SECONDS)
         except TimeoutError as error:
-            _log.error("process_killed", process=self.process, pid=self.pid, after_seconds=JOIN_SECONDS)
-            self._child.kill()
+            self._kill("not listening", JOIN_SECONDS)
             raise ChannelClosed from error
         self.serves = True
 
-    async def ask(self, question: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
+    async def ask(self, question: Mapping[str, Any], timeout_seconds: float | None) -> dict[str, Any]:
         """Its answer; `failed` in it says why there is none."""
         try:
             said = await self._channel.ask(dict(question), timeout_seconds)
@@ -138,17 +134,26 @@ class Member:
             self._child.kill()
         return self._child.wait()
 
-    async def _keep_asking(self) -> None:
-        hangs = 0
+    async def _keep_looking(self) -> None:
+        """Kill the process once it is lost."""
+        answer: asyncio.Task[dict[str, Any]] | None = None
+        silence = Silence()
         while True:
-            await asyncio.sleep(PING_SECONDS)
-            if not self.serves:
+            await asyncio.sleep(LOOK_SECONDS)
+            if answer is None or answer.done():
+                answer = asyncio.create_task(self.ask({"ask": "ping"}, None))
+                silence = Silence()
                 continue
-            if "failed" not in await self.ask({"ask": "ping"}, PONG_SECONDS):
-                hangs = 0
-                continue
-            hangs += 1
-            _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=hangs * PONG_SECONDS)
-            if hangs >= HANGS_TO_KILL:
-                self._child.kill()
+            try:
+                why = silence.look(see(self.pid, time.monotonic()))
+            except OSError:
+                continue  # a thread has ended meanwhile, or all have
+            if why and (self.serves or why == STOPPED):  # what loads its models answers nothing meanwhile
+                self._kill(why, silence.seconds)
                 return
+            if self.serves and silence.seconds == HANG_SECONDS:
+                _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=HANG_SECONDS)
+
+    def _kill(self, why: str, after_seconds: float) -> None:
+        _log.error("process_killed", process=self.process, pid=self.pid, why=why, after_seconds=after_seconds)
+        self._child.kill()

@@ -79,7 +79,7 @@ async def test_a_canary_that_one_process_took_back_is_taken_back_by_the_others_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The others may have read a new configuration before that one has, and must not lose its weight."""
-    monkeypatch.setattr(fleet_module, "PING_SECONDS", 0.001)
+    monkeypatch.setattr(fleet_module, "SPREAD_SECONDS", 0.001)
     with socket.socket() as listener:
         fleet = Fleet(2, listener, 0)
         first, second = FakeMember(0), FakeMember(1)
