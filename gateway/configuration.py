@@ -68,13 +68,21 @@ def load(model: type[Model], path: Path) -> Model:
     return read(path).checked(model)
 
 
-def read(path: Path, overrides: Mapping[str, Any] | None = None) -> Source:
+def read(
+    path: Path, overrides: Mapping[str, Any] | None = None, texts: dict[str, str] | None = None
+) -> Source:
     """Read `path`, and put `overrides` over it.
+
+    Args:
+        path: the file.
+        overrides: what is to hold in place of what the file says.
+        texts: of files, by their paths: one that is there is not read from the disk, and one that was read is
+            put there.
 
     Raises:
         ConfigurationError: unreadable, or not YAML.
     """
-    data, node = _read(path)
+    data, node = _read(path, {} if texts is None else texts)
     return Source(path, overrides or {}, data, node)
 
 
@@ -92,10 +100,12 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"known here: {', '.join(known)}" if known else "none is configured"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+def _read(path: Path, texts: dict[str, str]) -> tuple[dict[str, Any], yaml.Node | None]:
     """The file's content, and its nodes, which know their lines."""
     try:
-        text = path.read_text(encoding="utf-8")
+        if str(path) not in texts:
+            texts[str(path)] = path.read_text(encoding="utf-8")
+        text = texts[str(path)]
         data = yaml.load(text, Loader=LOADER) or {}  # noqa: S506 - either of them is safe
         node = yaml.compose(text, Loader=LOADER)
     except OSError as error:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,6 +38,7 @@ class Member:
         overrides: as it told last.
         rolled_back: the models whose canary it has taken back by itself, as it told last.
         spread: those of them that the other processes have taken back, too.
+        texts: `Settings.texts` of what it serves, as it told last.
     """
 
     def __init__(self, process: int, child: subprocess.Popen[bytes], channel: Channel) -> None:
@@ -49,25 +52,31 @@ class Member:
         self.overrides: list[Mapping[str, Any]] = []
         self.rolled_back: list[str] = []
         self.spread: set[str] = set()
+        self.texts: Mapping[str, str] = {}
+        self._seen = 0  # how many configurations it had told of then
 
     @classmethod
-    async def start(cls, process: int, http: socket.socket, shares: int, grpc_port: int) -> "Member":
-        """Start a process: this program once more, with a seat.
+    async def start(
+        cls, process: int, http: socket.socket, shares: int, grpc_port: int, texts: Mapping[str, str]
+    ) -> "Member":
+        """Start a process: this program once more, with a seat, and the last configuration that was served.
 
         Raises:
             OSError: the system has no process or file left.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            seat = Seat(process, theirs.fileno(), http.fileno(), shares, grpc_port)
-            argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(seat)]
-            try:
+        try:
+            with theirs, tempfile.TemporaryFile("w+", encoding="utf-8") as last:
+                json.dump(texts, last)
+                last.seek(0)
+                files = (theirs.fileno(), http.fileno(), shares, last.fileno())
+                argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(Seat(process, *files, grpc_port))]
                 child = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program; a fork takes milliseconds
-                    argv, pass_fds=(theirs.fileno(), http.fileno(), shares), start_new_session=True
+                    argv, pass_fds=files, start_new_session=True
                 )
-            except OSError:
-                ours.close()
-                raise
+        except OSError:
+            ours.close()
+            raise
         return cls(process, child, await Channel.over(ours))
 
     @property
@@ -136,12 +145,12 @@ class Member:
 
     async def _keep_looking(self) -> None:
         """Kill the process once it is lost."""
-        answer: asyncio.Task[dict[str, Any]] | None = None
+        answer: asyncio.Task[None] | None = None
         silence = Silence()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if answer is None or answer.done():
-                answer = asyncio.create_task(self.ask({"ask": "ping"}, None))
+                answer = asyncio.create_task(self._pulse())
                 silence = Silence()
                 continue
             try:
@@ -153,6 +162,12 @@ class Member:
                 return
             if self.serves and silence.seconds == HANG_SECONDS:
                 _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=HANG_SECONDS)
+
+    async def _pulse(self) -> None:
+        """Ask whether it lives, and for its configuration when that is another."""
+        said = await self.ask({"ask": "pulse", "seen": self._seen}, None)
+        if "texts" in said:
+            self.texts, self._seen = said["texts"], said["number"]
 
     def _kill(self, why: str, after_seconds: float) -> None:
         _log.error("process_killed", process=self.process, pid=self.pid, why=why, after_seconds=after_seconds)

@@ -287,6 +287,39 @@ def connection_to(gateway: StartedGateway, pid: int) -> socket.socket:
             other.close()
 
 
+def test_a_process_that_dies_while_the_file_is_invalid_serves_what_was_valid_last(
+    gateway: StartedGateway, tmp_path: Path
+) -> None:
+    def die(process: int) -> None:
+        victim = serving(gateway)[process]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: serving(gateway).get(process, victim) != victim, "it is started again")
+
+    def reloads(result: str) -> float:
+        return gateway.metric("gateway_reloads_total", result=result)
+
+    path, log = tmp_path / "inferway.yaml", gateway.running.launch.log
+    valid = yaml.safe_load(path.read_text())
+    changed = {
+        **valid,
+        "endpoints": {"embedded": EMBEDDED},
+        "pools": [{"model": MODEL, "endpoints": ["embedded"]}],
+    }
+    path.write_text(yaml.safe_dump(changed))
+    until(lambda: reloads("ok") == 2, "both have taken what changed while they ran")
+    path.write_text("endpoints: [")
+    until(lambda: reloads("invalid") == 2, "both have refused the file")
+    die(0)
+    die(1)
+    assert log.read_text().count('"last_configuration_taken"') == 2
+    rows = shown(gateway, "pools")["endpoints"]
+    assert {(row["process"], row["endpoint"]) for row in rows} == {(0, "embedded"), (1, "embedded")}
+    assert gateway.metric("gateway_reload_ok_ratio") == 0
+    path.write_text(yaml.safe_dump(valid))
+    until(lambda: gateway.metric("gateway_reload_ok_ratio") == 1, "both take the next valid file")
+    assert {row["endpoint"] for row in shown(gateway, "pools")["endpoints"]} == {"embedded", "other"}
+
+
 def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp_path: Path) -> None:
     path = tmp_path / "inferway.yaml"
     endpoint = {"backend": "onnxruntime", "repository": str(tmp_path)}
