@@ -323,5 +323,5 @@ def test_a_configuration_can_be_loaded_once_more_from_its_texts_whatever_has_bec
     again = load_settings(path, NOTHING, settings.texts)
     assert again.model_dump() == settings.model_dump()
     assert load_contracts(again, tmp_path)["m"].model_dump() == contracts["m"].model_dump()
-    with pytest.raises(ConfigurationError, match=r"inferway\.yaml:1: not YAML"):
+    with pytest.raises(ConfigurationError, match=r"inferway\.yaml:2: not YAML"):
         load_settings(path, NOTHING)

@@ -112,6 +112,7 @@ async def test_a_process_is_handed_what_is_served_or_was_last(monkeypatch: pytes
         await settle()
         second = FakeMember.made[1]
         assert second.handed == {"inferway.yaml": "a"}
+        second.has_started.set()
         second.has_ended.set()  # before it has told anything
         await until(lambda: len(FakeMember.made) == 3)
         first.texts = {"inferway.yaml": "b"}
