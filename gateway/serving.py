@@ -33,8 +33,8 @@ from gateway.stages.admission import hide, show
 from gateway.traffic_settings import BalancingSettings
 from gateway.transforms import example_inputs, load_transform
 
-PAUSE_RATIO = 1.0
-"""A server that warms up for a new configuration has half of the time for the old one."""
+PAUSE_RATIO = 3.0
+"""A server that warms up for a new configuration has three quarters of the time for the old one."""
 
 
 @dataclass(frozen=True, slots=True)
