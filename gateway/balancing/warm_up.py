@@ -23,7 +23,7 @@ WARM_UP_REQUESTS = 32
 WARM_REQUESTS = 8
 """So many of the last of them tell how fast it is, and beside others that are served so many may do."""
 SETTLED_RATIO = 0.8
-"""An endpoint gets no faster any more when the later half of those took no less of the earlier half's time."""
+"""An endpoint gets no faster any more when the later half of those took this part of the earlier's time."""
 PAUSES_RATIO = 0.1
 """What part of the time for all of them may be pauses."""
 

@@ -2,7 +2,7 @@
 
 What is on its connections keeps no deadline until it is, so it must be soon; but killing one that would have
 answered loses what it has in flight, so it must be sure. Linux says which it is (proc(5)): a process that is
-stopped or sleeps will not answer by itself, and one that works or waits for a core or a disk may.
+stopped or sleeps will not answer by itself, one that works, waits for a core or a disk or is debugged may.
 """
 
 import os
@@ -41,13 +41,13 @@ class Sight:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a signal has stopped it; a debugger that does is another state."""
+        """Whether a signal has stopped it."""
         return self.states == {"T"}
 
     def is_idle(self, before: "Sight") -> bool:
-        """Whether no thread works or is about to, and none has since the sight before."""
+        """Whether all threads sleep, and have not worked since the sight before."""
         used = self.cpu_seconds - before.cpu_seconds
-        return self.states <= {"S", "T", "t"} and used <= IDLE_RATIO * (self.at - before.at)
+        return self.states == {"S"} and used <= IDLE_RATIO * (self.at - before.at)
 
 
 class Silence:
