@@ -106,8 +106,10 @@ def _read(path: Path, texts: dict[str, str]) -> tuple[dict[str, Any], yaml.Node 
         if str(path) not in texts:
             texts[str(path)] = path.read_text(encoding="utf-8")
         text = texts[str(path)]
-        data = yaml.load(text, Loader=LOADER) or {}  # noqa: S506 - either of them is safe
-        node = yaml.compose(text, Loader=LOADER)
+        loader = LOADER(text)  # parsed once: data and lines are of the same nodes
+        node = loader.get_single_node()
+        repeated = list(_repeated(node))  # before merge keys (<<) are put into their mappings
+        data = (node and loader.construct_document(node)) or {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
@@ -117,7 +119,7 @@ def _read(path: Path, texts: dict[str, str]) -> tuple[dict[str, Any], yaml.Node 
         raise ConfigurationError(f"{path}:1: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path}:1: expected a mapping of sections, got {type(data).__name__}")
-    if twice := [f"{path}:{key.start_mark.line + 1}: {key.value}: written twice" for key in _repeated(node)]:
+    if twice := [f"{path}:{key.start_mark.line + 1}: {key.value}: written twice" for key in repeated]:
         raise ConfigurationError("\n".join(twice))
     return data, node
 
@@ -161,7 +163,7 @@ def _line(node: yaml.Node | None, place: Sequence[str | int]) -> int:
     line = node.start_mark.line + 1 if node else 1
     for step in place:
         if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            found = next(((k, v) for k, v in reversed(node.value) if k.value == str(step)), None)
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
