@@ -69,9 +69,7 @@ def _work(config: Path, seat: Seat, early: list[int]) -> None:
             raise
         gateway = _built(config, texts)
         structlog.get_logger().error("last_configuration_taken", problems=str(error).splitlines())
-        early.append(
-            signal.SIGHUP
-        )  # so that it says that it refuses the files, or takes them, as the others do
+        early.append(signal.SIGHUP)  # it is to refuse the files, or to take them, as the others do
     reloads = _prepared(gateway, config, early)
     uvloop.run(work(gateway, gateway.front.settings.server, reloads, seat))
 

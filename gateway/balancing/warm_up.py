@@ -116,8 +116,8 @@ def has_settled(took: Sequence[float]) -> bool:
     Args:
         took: the seconds of each answer so far.
     """
+    if len(took) < WARM_REQUESTS:
+        return False
     half = WARM_REQUESTS // 2
     earlier, later = took[-WARM_REQUESTS:-half], took[-half:]
-    return len(took) >= WARM_REQUESTS and statistics.median(later) >= SETTLED_RATIO * statistics.median(
-        earlier
-    )
+    return statistics.median(later) >= SETTLED_RATIO * statistics.median(earlier)

@@ -153,10 +153,7 @@ class Member:
                 answer = asyncio.create_task(self._pulse())
                 silence = Silence()
                 continue
-            try:
-                why = silence.look(see(self.pid, time.monotonic()))
-            except OSError:
-                continue  # a thread has ended meanwhile, or all have
+            why = silence.look(see(self.pid, time.monotonic()))
             if why and (self.serves or why == STOPPED):  # what loads its models answers nothing meanwhile
                 self._kill(why, silence.seconds)
                 return

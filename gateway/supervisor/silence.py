@@ -78,14 +78,13 @@ class Silence:
 
 
 def see(pid: int, at: float) -> Sight:
-    """The process as it is now.
-
-    Raises:
-        OSError: it, or one of its threads, has just ended.
-    """
-    whole = _fields(Path(f"/proc/{pid}/stat"))
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    states = frozenset(_fields(thread / "stat")[0] for thread in threads)
+    """The process as it is now; without states where one of its threads has just ended, or all have."""
+    try:
+        whole = _fields(Path(f"/proc/{pid}/stat"))
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        states = frozenset(_fields(thread / "stat")[0] for thread in threads)
+    except OSError:
+        return Sight(at, frozenset(), 0.0)
     return Sight(at, states, (int(whole[_UTIME]) + int(whole[_STIME])) / _TICKS)
 
 

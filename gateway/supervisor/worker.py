@@ -143,9 +143,9 @@ class _Worker:
         if settings is not self._told:
             self._told = settings
             self._configurations += 1
-        return (
-            {"number": self._configurations, "texts": settings.texts} if seen < self._configurations else {}
-        )
+        if seen == self._configurations:
+            return {}
+        return {"number": self._configurations, "texts": settings.texts}
 
     def _take_over(self, overrides: list[Mapping[str, Any]]) -> None:
         """Make the changes that hold in the other processes."""
