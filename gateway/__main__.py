@@ -5,12 +5,13 @@ import gc
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 import uvloop
 
-from gateway.app import build
+from gateway.app import Gateway, build
 from gateway.configuration import ConfigurationError
 from gateway.loading import load_settings
 from gateway.logs import configure
@@ -34,30 +35,60 @@ def main() -> int:
     early: list[int] = []  # before there is anybody to ask; by default this signal would end the program
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     try:
+        if arguments.worker is not None:
+            _work(arguments.config, arguments.worker, early)
+            return 0
         settings = load_settings(arguments.config)
         configure(settings.log, traced=bool(settings.tracing.otlp_endpoint))
-        if settings.server.processes > 1 and arguments.worker is None and not arguments.check:
+        if settings.server.processes > 1 and not arguments.check:
             return 0 if uvloop.run(supervise(settings.server)) else 2
         gateway = build(settings, arguments.config.parent)
         if arguments.check:
             sys.stdout.write(f"{arguments.config}: ok\n")
         else:
-            _tame_garbage_collection()
-            _raise_file_limit()
-            reloads = Reloads(gateway, arguments.config)
-            signal.signal(signal.SIGHUP, lambda *_: reloads.ask())  # until the event loop takes it over
-            if early:
-                reloads.ask()
-            seat = arguments.worker
-            if seat is not None:
-                structlog.contextvars.bind_contextvars(process=seat.process)
-                uvloop.run(work(gateway, settings.server, reloads, seat))
-            else:
-                uvloop.run(serve(gateway, settings.server, reloads))
+            reloads = _prepared(gateway, arguments.config, early)
+            uvloop.run(serve(gateway, settings.server, reloads))
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _work(config: Path, seat: Seat, early: list[int]) -> None:
+    """Be one process of several, with the last configuration that was served where the files are of no use.
+
+    Raises:
+        ConfigurationError: the files are of no use, and nothing that was served is of any.
+    """
+    structlog.contextvars.bind_contextvars(process=seat.process)
+    texts = seat.last_texts()
+    try:
+        gateway = _built(config, {})
+    except ConfigurationError as error:
+        if not texts:
+            raise
+        gateway = _built(config, texts)
+        structlog.get_logger().error("last_configuration_taken", problems=str(error).splitlines())
+        early.append(signal.SIGHUP)  # it is to refuse the files, or to take them, as the others do
+    reloads = _prepared(gateway, config, early)
+    uvloop.run(work(gateway, gateway.front.settings.server, reloads, seat))
+
+
+def _built(config: Path, texts: Mapping[str, str]) -> Gateway:
+    settings = load_settings(config, texts=texts)
+    configure(settings.log, traced=bool(settings.tracing.otlp_endpoint))
+    return build(settings, config.parent)
+
+
+def _prepared(gateway: Gateway, config: Path, early: list[int]) -> Reloads:
+    """What a process needs that is about to serve; who has been asked to reload already is asked again."""
+    _tame_garbage_collection()
+    _raise_file_limit()
+    reloads = Reloads(gateway, config)
+    signal.signal(signal.SIGHUP, lambda *_: reloads.ask())  # until the event loop takes it over
+    if early:
+        reloads.ask()
+    return reloads
 
 
 def _tame_garbage_collection() -> None:

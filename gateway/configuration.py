@@ -68,13 +68,21 @@ def load(model: type[Model], path: Path) -> Model:
     return read(path).checked(model)
 
 
-def read(path: Path, overrides: Mapping[str, Any] | None = None) -> Source:
+def read(
+    path: Path, overrides: Mapping[str, Any] | None = None, texts: dict[str, str] | None = None
+) -> Source:
     """Read `path`, and put `overrides` over it.
+
+    Args:
+        path: the file.
+        overrides: what is to hold in place of what the file says.
+        texts: of files, by their paths: one that is there is not read from the disk, and one that was read is
+            put there.
 
     Raises:
         ConfigurationError: unreadable, or not YAML.
     """
-    data, node = _read(path)
+    data, node = _read(path, {} if texts is None else texts)
     return Source(path, overrides or {}, data, node)
 
 
@@ -92,12 +100,16 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"known here: {', '.join(known)}" if known else "none is configured"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+def _read(path: Path, texts: dict[str, str]) -> tuple[dict[str, Any], yaml.Node | None]:
     """The file's content, and its nodes, which know their lines."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=LOADER) or {}  # noqa: S506 - either of them is safe
-        node = yaml.compose(text, Loader=LOADER)
+        if str(path) not in texts:
+            texts[str(path)] = path.read_text(encoding="utf-8")
+        text = texts[str(path)]
+        loader = LOADER(text)  # parsed once: data and lines are of the same nodes
+        node = loader.get_single_node()
+        repeated = list(_repeated(node))  # before merge keys (<<) are put into their mappings
+        data = (node and loader.construct_document(node)) or {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
@@ -107,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
         raise ConfigurationError(f"{path}:1: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path}:1: expected a mapping of sections, got {type(data).__name__}")
-    if twice := [f"{path}:{key.start_mark.line + 1}: {key.value}: written twice" for key in _repeated(node)]:
+    if twice := [f"{path}:{key.start_mark.line + 1}: {key.value}: written twice" for key in repeated]:
         raise ConfigurationError("\n".join(twice))
     return data, node
 
@@ -151,7 +163,7 @@ def _line(node: yaml.Node | None, place: Sequence[str | int]) -> int:
     line = node.start_mark.line + 1 if node else 1
     for step in place:
         if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            found = next(((k, v) for k, v in reversed(node.value) if k.value == str(step)), None)
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]

@@ -16,19 +16,23 @@ NO_SETTINGS = frozenset({"INFERWAY_ADMIN"})
 """What begins like a setting and is for the command line (`gateway/cli/`)."""
 
 
-def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    path: Path, environment: Mapping[str, str] | None = None, texts: Mapping[str, str] | None = None
+) -> Settings:
     """Read and check `inferway.yaml`.
 
     Args:
         path: the file.
         environment: overrides; the process's own by default.
+        texts: `Settings.texts` of a configuration that is to be loaded once more, whatever its files say now.
 
     Raises:
         ConfigurationError: with file, line and what is expected there.
     """
-    source = read(path, _overrides(os.environ if environment is None else environment))
+    kept = dict(texts or {})
+    source = read(path, _overrides(os.environ if environment is None else environment), kept)
     settings = source.checked(Settings)
-    settings._source = source  # noqa: SLF001 - where it was read from is no part of the file
+    settings._source, settings._texts = source, kept  # noqa: SLF001 - where it was read from is not in the file
     return settings
 
 
@@ -42,10 +46,10 @@ def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
     for index, name in enumerate(settings.models):
         folder = root / name
         path = folder / "model.yaml"
-        if not path.exists():
+        if str(path) not in settings.texts and not path.exists():
             place = settings.where("models", index)
             raise ConfigurationError(f"{place}: {path}: cannot be read: there is no such file")
-        source = read(path)
+        source = read(path, texts=settings.texts)
         contract = source.checked(Contract)
         example = folder / contract.example
         if contract.example and not example.is_file():

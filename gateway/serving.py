@@ -15,7 +15,6 @@ from gateway.balancing.membership import Membership
 from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
 from gateway.chain import Infer
-from gateway.contract import Contract
 from gateway.endpoints import new_balancer, new_clients
 from gateway.handover import Client, Use
 from gateway.inference import PoolKey
@@ -31,10 +30,10 @@ from gateway.shadows import asked, by_source, new_shadows
 from gateway.stage_chain import Lasting, Learned, new_chain
 from gateway.stages.admission import hide, show
 from gateway.traffic_settings import BalancingSettings
-from gateway.transforms import example_inputs, load_transform
+from gateway.transforms import ModelCode
 
-PAUSE_RATIO = 1.0
-"""A server that warms up for a new configuration has half of the time for the old one."""
+PAUSE_RATIO = 3.0
+"""A server that warms up for a new configuration has three quarters of the time for the old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,7 @@ class Serving:
         learned: what its stages know of the pools.
         balancing: the settings that its endpoints were made by.
         drained: the names of the endpoints that an operator has drained, those that are away included.
+        code: of each model, by its name.
     """
 
     catalog: Catalog
@@ -58,6 +58,7 @@ class Serving:
     learned: Learned
     balancing: BalancingSettings
     drained: set[str]
+    code: Mapping[str, ModelCode]
     _metrics: Metrics
     _shadows: Sequence[tuple[Shadow, Balancer]]
     _health: HealthCheck
@@ -161,10 +162,16 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         ConfigurationError: a pool, a rollout or a shadow and a contract do not fit, or a model was not built.
     """
     contracts = load_contracts(settings, root)
-    catalog = _catalog(settings, contracts)
+    known_code = before.code if before else {}
+    code = {name: ModelCode.load(contract, known_code.get(name)) for name, contract in contracts.items()}
+    catalog = Catalog(
+        contracts,
+        transforms={name: each.transform for name, each in code.items() if each.transform is not None},
+        passthrough=frozenset(entry.model for entry in settings.passthrough),
+    )
     endpoints = pool_endpoints(settings, contracts)
     check_built(settings, contracts, endpoints, root)
-    health = _health_check(settings, catalog, lasting.metrics, PAUSE_RATIO if before else 0.0)
+    health = _health_check(settings, code, lasting.metrics, PAUSE_RATIO if before else 0.0)
     known = before.clients() if before else {}
     plans = list(shadow_plans(settings, contracts, endpoints))
     clients = new_clients(settings, contracts, asked(endpoints, plans), root, lasting.tracing, known)
@@ -214,6 +221,7 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         learned,
         balancing,
         drained,
+        code,
         lasting.metrics,
         shadows,
         health,
@@ -223,27 +231,16 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     )
 
 
-def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
-    loaded = {name: load_transform(contract.folder) for name, contract in contracts.items()}
-    return Catalog(
-        contracts,
-        transforms={name: transform for name, transform in loaded.items() if transform is not None},
-        passthrough=frozenset(entry.model for entry in settings.passthrough),
-    )
-
-
-def _health_check(settings: Settings, catalog: Catalog, metrics: Metrics, pause_ratio: float) -> HealthCheck:
+def _health_check(
+    settings: Settings, code: Mapping[str, ModelCode], metrics: Metrics, pause_ratio: float
+) -> HealthCheck:
     balancing = settings.balancing
-    examples = {
-        name: example_inputs(contract, catalog.transforms.get(name))
-        for name, contract in catalog.contracts.items()
-    }
     return HealthCheck(
         interval_seconds=balancing.ready_interval_seconds,
         timeout_seconds=balancing.ready_timeout_seconds,
         most_per_second=MOST_CHECKS_PER_SECOND,
         warm_up=WarmUp(
-            examples,
+            {name: each.example for name, each in code.items()},
             timeout_seconds=balancing.warm_up_timeout_seconds,
             attempt_timeout_seconds=balancing.attempt_timeout_seconds,
             pause_ratio=pause_ratio,

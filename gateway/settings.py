@@ -261,6 +261,12 @@ class Settings(Section):
     shadows: tuple[ShadowSettings, ...] = ()
 
     _source: Source | None = PrivateAttr(default=None)
+    _texts: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the files say that it was read from, and those of the contracts that were loaded for it."""
+        return self._texts
 
     def where(self, *keys: str | int) -> str:
         """The head of a message on what stands at `keys`: file and line, if a file was read, and the keys."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from gateway.configuration import ConfigurationError
 from gateway.contract import Contract
+from gateway.file_watch import FileState, file_state
 from gateway.inference import Tensor
 
 
@@ -27,6 +29,37 @@ class Transform(Protocol):
     def to_answer(self, outputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, Any]:
         """What one item's outputs (without the batch axis) mean: `{label: probability}`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCode:
+    """What is made of the other files of a model's folder.
+
+    Attributes:
+        transform: None when the model has none.
+        example: the input tensors of its example; none when it has no example or no transform.
+    """
+
+    transform: Transform | None
+    example: tuple[Tensor, ...]
+    _contract: Contract
+    _files: frozenset[tuple[Path, FileState]]
+
+    @classmethod
+    def load(cls, contract: Contract, known: "ModelCode | None" = None) -> "ModelCode":
+        """Load it, or go on with what is known, if no file in the folder has changed since.
+
+        A reload does this beside requests, and a tokenizer takes as long as all the rest.
+
+        Raises:
+            ConfigurationError: the transform is of no use, or the example is not what it takes.
+        """
+        paths = (path for path in contract.folder.glob("*") if path.is_file())
+        files = frozenset((path, file_state(path)) for path in paths)
+        if known is not None and known._contract == contract and known._files == files:  # noqa: SLF001 - its own
+            return known
+        transform = load_transform(contract.folder)
+        return cls(transform, example_inputs(contract, transform), contract, files)
 
 
 def example_inputs(contract: Contract, transform: Transform | None) -> tuple[Tensor, ...]:

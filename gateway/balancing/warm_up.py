@@ -21,7 +21,9 @@ from gateway.inference import InferRequest, PoolKey, Tensor
 WARM_UP_REQUESTS = 32
 """So many that a cold TorchServe, whose first answers took a second, answers as fast as the others."""
 WARM_REQUESTS = 8
-"""So many of the last of them tell how fast it is."""
+"""So many of the last of them tell how fast it is, and beside others that are served so many may do."""
+SETTLED_RATIO = 0.8
+"""An endpoint gets no faster any more when the later half of those took this part of the earlier's time."""
 PAUSES_RATIO = 0.1
 """What part of the time for all of them may be pauses."""
 
@@ -36,6 +38,7 @@ class WarmUp:
         timeout_seconds: for all of the requests together.
         attempt_timeout_seconds: for one, to an endpoint that has failed.
         pause_ratio: how long the pause after an answer is, as a multiple of the time that the answer took.
+            Above 0, others are served meanwhile, who wait for each example: it ends once it has settled.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class WarmUp:
                     began = time.monotonic()
                     await endpoint.infer(request)
                     took.append(time.monotonic() - began)
+                    if self._pause_ratio and has_settled(took):
+                        break
                     pause = min(self._pause_ratio * took[-1], rest)
                     if left and pause:
                         await asyncio.sleep(pause)
@@ -103,3 +108,16 @@ class WarmUp:
             )
             return error
         return None
+
+
+def has_settled(took: Sequence[float]) -> bool:
+    """Whether the last answers took about as long as those before them: a server that is cold gets faster.
+
+    Args:
+        took: the seconds of each answer so far.
+    """
+    if len(took) < WARM_REQUESTS:
+        return False
+    half = WARM_REQUESTS // 2
+    earlier, later = took[-WARM_REQUESTS:-half], took[-half:]
+    return statistics.median(later) >= SETTLED_RATIO * statistics.median(earlier)

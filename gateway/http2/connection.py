@@ -23,6 +23,8 @@ WRITE_BYTES = 256 * 1024
 a question about readiness, comes behind no more than that."""
 REFUSED_SECONDS = 0.1
 """How long a refused call waits at most, with others under way, until it is sent again."""
+MAX_UNREAD_ANSWERS = 1000
+"""To pings and settings, while the server does not read: one that goes on asking would fill the memory."""
 LAST_STREAM = 2**31 - 1
 MAX_BLOCK_BYTES = 1024 * 1024
 
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._max_streams = LAST_STREAM
         self._is_full = False
         self._consumed = 0
+        self._unread_answers = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._on_data,
             frames.HEADERS: self._on_headers,
@@ -154,6 +157,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read."""
         self._sending.is_paused = False
+        self._unread_answers = 0
         self._sending.go_on()
 
     def eof_received(self) -> None:
@@ -276,7 +280,7 @@ class Connection(asyncio.Protocol):
                 self._sending.frame_bytes = min(max(value, frames.FRAME_BYTES), frames.MAX_FRAME_BYTES)
             elif name == frames.MAX_CONCURRENT_STREAMS:
                 self._max_streams = value
-        self._transport.write(frame(frames.SETTINGS, frames.ACK, 0, b""))
+        self._acknowledge(frames.SETTINGS, b"")
         if not self.is_ready.done():
             self.is_ready.set_result(None)
         self._begin_waiting()
@@ -288,7 +292,13 @@ class Connection(asyncio.Protocol):
         if len(payload) != frames.PING_BYTES:
             raise ProtocolError("a ping of another size", frames.FRAME_SIZE_ERROR)
         if not flags & frames.ACK:
-            self._transport.write(frame(frames.PING, frames.ACK, 0, payload))
+            self._acknowledge(frames.PING, payload)
+
+    def _acknowledge(self, kind: int, payload: bytes) -> None:
+        self._unread_answers += self._sending.is_paused
+        if self._unread_answers > MAX_UNREAD_ANSWERS:
+            raise ProtocolError("the server asks on and on, and reads no answer", frames.ENHANCE_YOUR_CALM)
+        self._transport.write(frame(kind, frames.ACK, 0, payload))
 
     def _on_goaway(self, _flags: int, _stream: int, payload: bytes) -> None:
         last, _ = struct.unpack_from(">II", payload)

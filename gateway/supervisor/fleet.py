@@ -15,13 +15,15 @@ from gateway.admin.processes import Answer
 from gateway.metrics import Metrics
 from gateway.process_channel import ChannelClosed
 from gateway.supervisor.back_off import BackOff
-from gateway.supervisor.member import PING_SECONDS, Member
+from gateway.supervisor.member import Member
 from gateway.supervisor.merging import ProcessTotals, from_json, page, to_json
 from gateway.supervisor.shared_listener import ABSENT, Shares
 
 UNUSABLE = 2
 """The exit status of a process that cannot use its configuration; it has said why."""
 READY_SECONDS = 1.0
+SPREAD_SECONDS = 1.0
+"""How often what one process has taken back by itself is looked for."""
 SCRAPE_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 LONG_SECONDS = {"reload": 120.0, "void_redis": 60.0}
@@ -61,6 +63,7 @@ class Fleet:
         self._members: dict[int, Member | None] = dict.fromkeys(range(size))
         self._restarts = dict.fromkeys(range(size), 0)
         self._last_overrides: list[Mapping[str, Any]] = []  # of the process that ended last
+        self._last_texts: Mapping[str, str] = {}  # of the last that had any
         self._reloads = 0
         self._first_serves = asyncio.Event()
         self._totals = ProcessTotals()
@@ -119,8 +122,11 @@ class Fleet:
         return Answer(0, {"failed": "no process answers"})
 
     async def metrics_page(self) -> bytes:
-        """Of all processes, also of those that have ended; one that does not answer counts as last seen."""
-        await asyncio.gather(*(self._scrape(member) for member in self._living()))
+        """Of all processes, also of those that have ended; one that does not answer counts as last seen.
+
+        One that still loads its models has counted nothing, and would only keep the page waiting.
+        """
+        await asyncio.gather(*(self._scrape(member) for member in self._serving()))
         return page(self._totals.now(from_json(to_json(self._registry))))
 
     async def is_ready(self) -> bool:
@@ -154,7 +160,9 @@ class Fleet:
         while not self.leaving.is_set():
             reloads = self._reloads
             try:
-                member = await Member.start(process, self._http, self._shares_file.fileno(), self._grpc_port)
+                member = await Member.start(
+                    process, self._http, self._shares_file.fileno(), self._grpc_port, self._known_texts()
+                )
             except OSError as error:
                 _log.error("process_not_started", process=process, error=str(error))
                 await self._pause(back_off.after(0.0))
@@ -168,6 +176,7 @@ class Fleet:
             self._members[process] = None
             self._shares.set(process, ABSENT)
             self._last_overrides = member.overrides
+            self._last_texts = member.texts or self._last_texts
             self._totals.ended(member.pid)
             if self.leaving.is_set():
                 return
@@ -199,7 +208,7 @@ class Fleet:
         Once: after a reload another process may have its weight again a moment before that one has.
         """
         while True:
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(SPREAD_SECONDS)
             async with self.turn:
                 for member in self._serving():
                     for canary in set(member.rolled_back) - member.spread:
@@ -238,6 +247,10 @@ class Fleet:
             return self._last_overrides
         changes = Overrides(Change(**told) for member in serving for told in member.overrides)
         return [change.to_json() for change in changes]
+
+    def _known_texts(self) -> Mapping[str, str]:
+        """Of a configuration that is served, or was last."""
+        return next((member.texts for member in self._serving() if member.texts), self._last_texts)
 
     def _living(self) -> list[Member]:
         return [member for member in self._members.values() if member is not None]

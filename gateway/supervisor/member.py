@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +14,13 @@ from typing import Any
 import structlog
 
 from gateway.process_channel import Channel, ChannelClosed
+from gateway.supervisor.silence import LOOK_SECONDS, STOPPED, Silence, see
 from gateway.supervisor.worker import Seat
 
 JOIN_SECONDS = 30.0
 """How long a process may take to listen: nothing else can be changed meanwhile."""
-PING_SECONDS = 1.0
-PONG_SECONDS = 5.0
-"""How long an event loop may be busy with something else before it is logged ..."""
-HANGS_TO_KILL = 3
-"""... and how often in a row before the process is taken for lost. Several, since a machine that was paused
-makes one question late, and a busy one another; and what is killed loses what it has in flight."""
+HANG_SECONDS = 2.0
+"""How long an event loop may be busy with something else before it is logged; `silence` ends it later."""
 
 _log = structlog.get_logger()
 
@@ -39,6 +38,7 @@ class Member:
         overrides: as it told last.
         rolled_back: the canaries that it has taken back by itself, by model and label, as it told last.
         spread: those of them that the other processes have taken back, too.
+        texts: `Settings.texts` of what it serves, as it told last.
     """
 
     def __init__(self, process: int, child: subprocess.Popen[bytes], channel: Channel) -> None:
@@ -47,30 +47,36 @@ class Member:
         self._channel = channel
         self._started = time.monotonic()
         self._closed = asyncio.create_task(channel.run())
-        self._watch = asyncio.create_task(self._keep_asking())
+        self._watch = asyncio.create_task(self._keep_looking())
         self.serves = False
         self.overrides: list[Mapping[str, Any]] = []
         self.rolled_back: list[tuple[str, str]] = []
         self.spread: set[tuple[str, str]] = set()
+        self.texts: Mapping[str, str] = {}
+        self._seen = 0  # how many configurations it had told of then
 
     @classmethod
-    async def start(cls, process: int, http: socket.socket, shares: int, grpc_port: int) -> "Member":
-        """Start a process: this program once more, with a seat.
+    async def start(
+        cls, process: int, http: socket.socket, shares: int, grpc_port: int, texts: Mapping[str, str]
+    ) -> "Member":
+        """Start a process: this program once more, with a seat, and the last configuration that was served.
 
         Raises:
             OSError: the system has no process or file left.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            seat = Seat(process, theirs.fileno(), http.fileno(), shares, grpc_port)
-            argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(seat)]
-            try:
+        try:
+            with theirs, tempfile.TemporaryFile("w+", encoding="utf-8") as last:
+                json.dump(texts, last)
+                last.seek(0)
+                files = (theirs.fileno(), http.fileno(), shares, last.fileno())
+                argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(Seat(process, *files, grpc_port))]
                 child = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program; a fork takes milliseconds
-                    argv, pass_fds=(theirs.fileno(), http.fileno(), shares), start_new_session=True
+                    argv, pass_fds=files, start_new_session=True
                 )
-            except OSError:
-                ours.close()
-                raise
+        except OSError:
+            ours.close()
+            raise
         return cls(process, child, await Channel.over(ours))
 
     @property
@@ -100,12 +106,11 @@ class Member:
         try:
             await self._channel.ask({"ask": "join", "overrides": list(overrides)}, JOIN_SECONDS)
         except TimeoutError as error:
-            _log.error("process_killed", process=self.process, pid=self.pid, after_seconds=JOIN_SECONDS)
-            self._child.kill()
+            self._kill("not listening", JOIN_SECONDS)
             raise ChannelClosed from error
         self.serves = True
 
-    async def ask(self, question: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
+    async def ask(self, question: Mapping[str, Any], timeout_seconds: float | None) -> dict[str, Any]:
         """Its answer; `failed` in it says why there is none."""
         try:
             said = await self._channel.ask(dict(question), timeout_seconds)
@@ -138,17 +143,29 @@ class Member:
             self._child.kill()
         return self._child.wait()
 
-    async def _keep_asking(self) -> None:
-        hangs = 0
+    async def _keep_looking(self) -> None:
+        """Kill the process once it is lost."""
+        answer: asyncio.Task[None] | None = None
+        silence = Silence()
         while True:
-            await asyncio.sleep(PING_SECONDS)
-            if not self.serves:
+            await asyncio.sleep(LOOK_SECONDS)
+            if answer is None or answer.done():
+                answer = asyncio.create_task(self._pulse())
+                silence = Silence()
                 continue
-            if "failed" not in await self.ask({"ask": "ping"}, PONG_SECONDS):
-                hangs = 0
-                continue
-            hangs += 1
-            _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=hangs * PONG_SECONDS)
-            if hangs >= HANGS_TO_KILL:
-                self._child.kill()
+            why = silence.look(see(self.pid, time.monotonic()))
+            if why and (self.serves or why == STOPPED):  # what loads its models answers nothing meanwhile
+                self._kill(why, silence.seconds)
                 return
+            if self.serves and silence.seconds == HANG_SECONDS:
+                _log.warning("process_hangs", process=self.process, pid=self.pid, seconds=HANG_SECONDS)
+
+    async def _pulse(self) -> None:
+        """Ask whether it lives, and for its configuration when that is another."""
+        said = await self.ask({"ask": "pulse", "seen": self._seen}, None)
+        if "texts" in said:
+            self.texts, self._seen = said["texts"], said["number"]
+
+    def _kill(self, why: str, after_seconds: float) -> None:
+        _log.error("process_killed", process=self.process, pid=self.pid, why=why, after_seconds=after_seconds)
+        self._child.kill()

@@ -6,12 +6,13 @@ and the process ends as at SIGTERM: what is in flight is answered first.
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from gateway.app import Gateway
 from gateway.process_channel import Channel, Message
 from gateway.reload import Reloads
 from gateway.server import listen, reloading, told_to_stop
-from gateway.settings import ServerSettings
+from gateway.settings import ServerSettings, Settings
 from gateway.supervisor.merging import to_json
 from gateway.supervisor.shared_listener import SharedHttpServer, Shares
 
@@ -41,6 +42,7 @@ class Seat:
         channel: the number of the open file that is its end of the channel.
         http: the number of the open file that is the HTTP port's socket.
         shares: the number of the open file with every process' number of connections.
+        texts: the number of the open file with the last configuration that was served.
         grpc_port: the number of the gRPC port.
     """
 
@@ -48,6 +50,7 @@ class Seat:
     channel: int
     http: int
     shares: int
+    texts: int
     grpc_port: int
 
     @classmethod
@@ -56,7 +59,13 @@ class Seat:
         return cls(*map(int, text.split(",")))
 
     def __str__(self) -> str:
-        return f"{self.process},{self.channel},{self.http},{self.shares},{self.grpc_port}"
+        return ",".join(str(getattr(self, each.name)) for each in fields(self))
+
+    def last_texts(self) -> dict[str, str]:
+        """`Settings.texts` of the last configuration that was served; empty when none was. Read it once."""
+        with os.fdopen(self.texts, encoding="utf-8") as file:
+            texts: dict[str, str] = json.load(file)
+        return texts
 
 
 async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, seat: Seat) -> None:
@@ -109,6 +118,8 @@ class _Worker:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._told: Settings | None = None
+        self._configurations = 0
         self.joined = asyncio.Event()
         self.listening = asyncio.Event()
 
@@ -116,6 +127,8 @@ class _Worker:
         match question["ask"]:
             case "metrics":
                 return {"metrics": await asyncio.to_thread(to_json, self._gateway.metrics.registry)}
+            case "pulse":
+                return {**await self._gateway.control.answer({"ask": "ping"}), **self._news(question["seen"])}
             case "join":
                 self._take_over(question["overrides"])
                 self.joined.set()
@@ -123,6 +136,16 @@ class _Worker:
                 return {}
             case _:
                 return await self._gateway.control.answer(question)
+
+    def _news(self, seen: int) -> Message:
+        """The texts of what is served, for who has not seen it: the next process may find files of no use."""
+        settings = self._gateway.front.settings
+        if settings is not self._told:
+            self._told = settings
+            self._configurations += 1
+        if seen == self._configurations:
+            return {}
+        return {"number": self._configurations, "texts": settings.texts}
 
     def _take_over(self, overrides: list[Mapping[str, Any]]) -> None:
         """Make the changes that hold in the other processes."""

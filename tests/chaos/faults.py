@@ -165,8 +165,8 @@ def _to_a_process(number: signal.Signals) -> Act:
     return act
 
 
-HANG_SECONDS = 16.0
-"""After which the supervisor has killed a process that answers nothing: three questions of five seconds."""
+HANG_SECONDS = 1.5
+"""After which the supervisor has killed a process that a signal has stopped."""
 GRPC_LOSES_SECONDS = 2.0
 """A gRPC client that connects to the port of a process in the moment of its death backs off for a second."""
 
@@ -176,7 +176,6 @@ GATEWAY_FAULTS = (
         "gateway process: SIGSTOP",
         "gateway",
         _to_a_process(signal.SIGSTOP),
-        _to_a_process(signal.SIGCONT),
         loses_seconds=HANG_SECONDS,
     ),
     Fault("reload", "gateway", _asked("POST", "reload")),

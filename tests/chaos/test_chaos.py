@@ -107,10 +107,7 @@ async def test_no_request_fails(stack: Stack, fault: Fault) -> None:
         if sample.failed and sample.sent >= (grpc_lost_until if sample.is_grpc else lost_until)
     ]
     assert failures == []
-    late = [sample for sample in samples if sample.seconds >= DEADLINE_SECONDS + LATE_SECONDS]
-    # A gateway process that stands still keeps no deadline; what is sent once it is gone has one as ever.
-    assert [sample for sample in late if sample.sent >= lost_until] == []
-    assert row.longest_seconds < DEADLINE_SECONDS + LATE_SECONDS + fault.loses_seconds
+    assert row.longest_seconds < DEADLINE_SECONDS + LATE_SECONDS
     await _until_all_take_traffic(stack, fault)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from gateway.cli.__main__ import main as inferway
+from gateway.supervisor.silence import BLOCKED, BUSY, STOPPED
 from services.protocol import open_inference_pb2 as oip
 from tests.load import TOLERANCE, binary_request, distinct_images, read_reply, reference
 from tests.serving import EMBEDDED, MODEL, ROOT, StartedGateway, answers_200, running_gateway
@@ -219,17 +221,103 @@ async def test_the_whole_drains_without_loss_and_is_not_ready_meanwhile(gateway:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_a_process_that_hangs_takes_no_new_connection_and_is_replaced(gateway: StartedGateway) -> None:
-    load = Load(gateway, distinct_images(400))
-    victim = (await asyncio.to_thread(serving, gateway))[0]
-    os.kill(victim, signal.SIGSTOP)
-    work = asyncio.create_task(load.come_and_go())
-    await asyncio.to_thread(until, lambda: serving(gateway).get(0, victim) != victim, "it is replaced")
-    load.ends.set()
-    await work
-    assert (load.failed, load.answered > 100) == ({}, True)
-    log = gateway.running.launch.log.read_text()
-    assert log.count('"process_hangs"') == 3
+STUCK = """
+import signal, sys, time
+from gateway.__main__ import main
+
+def block(*_):
+    print("stuck", file=sys.stderr, flush=True)
+    time.sleep(600)
+
+def burn(*_):
+    print("stuck", file=sys.stderr, flush=True)
+    while True:
+        pass
+
+signal.signal(signal.SIGUSR1, block)
+signal.signal(signal.SIGUSR2, burn)
+sys.exit(main())
+"""
+"""A gateway whose event loop does not go on after SIGUSR1 or SIGUSR2."""
+
+
+@pytest.mark.parametrize(
+    ("number", "why"), [(signal.SIGSTOP, STOPPED), (signal.SIGUSR1, BLOCKED), (signal.SIGUSR2, BUSY)]
+)
+async def test_a_process_that_hangs_takes_no_new_connection_and_is_replaced(
+    tmp_path: Path, number: signal.Signals, why: str
+) -> None:
+    with running_gateway(tmp_path, SETTINGS, program=("-c", STUCK)) as gateway:
+        log = gateway.running.launch.log
+        await asyncio.to_thread(until, lambda: len(serving(gateway)) == 2, "both processes serve")
+        load = Load(gateway, distinct_images(400))
+        victim = (await asyncio.to_thread(serving, gateway))[0]
+        held = await asyncio.to_thread(connection_to, gateway, victim)
+        os.kill(victim, number)
+        if number != signal.SIGSTOP:
+            await asyncio.to_thread(until, lambda: "stuck" in log.read_text(), "it is stuck")
+        held.sendall(binary_request(load.images[0]))
+        work = asyncio.create_task(load.come_and_go())
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.to_thread(held.recv, 1) == b"", "its connections end with it"
+        held.close()
+        await asyncio.to_thread(until, lambda: serving(gateway).get(0, victim) != victim, "it is replaced")
+        load.ends.set()
+        await work
+        assert load.failed == {}
+        (killed,) = [line for line in log.read_text().splitlines() if '"process_killed"' in line]
+        assert json.loads(killed)["why"] == why
+        assert ('"process_hangs"' in log.read_text()) == (why != STOPPED)
+
+
+def connection_to(gateway: StartedGateway, pid: int) -> socket.socket:
+    """A connection that this process has taken."""
+    host, port = gateway.http.split(":")
+    kept = []
+    try:
+        while True:
+            made = socket.create_connection((host, int(port)), SOON)
+            kept.append(made)
+            made.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert made.recv(4096).startswith(b"HTTP/1.1 200")
+            if made.getsockname()[1] in ports_of(pid):
+                return kept.pop()
+    finally:
+        for other in kept:
+            other.close()
+
+
+def test_a_process_that_dies_while_the_file_is_invalid_serves_what_was_valid_last(
+    gateway: StartedGateway, tmp_path: Path
+) -> None:
+    def die(process: int) -> None:
+        victim = serving(gateway)[process]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: serving(gateway).get(process, victim) != victim, "it is started again")
+
+    def reloads(result: str) -> float:
+        return gateway.metric("gateway_reloads_total", result=result)
+
+    path, log = tmp_path / "inferway.yaml", gateway.running.launch.log
+    valid = yaml.safe_load(path.read_text())
+    changed = {
+        **valid,
+        "endpoints": {"embedded": EMBEDDED},
+        "pools": [{"model": MODEL, "endpoints": ["embedded"]}],
+    }
+    path.write_text(yaml.safe_dump(changed))
+    until(lambda: reloads("ok") == 2, "both have taken what changed while they ran")
+    path.write_text("endpoints: [")
+    until(lambda: reloads("invalid") == 2, "both have refused the file")
+    die(0)
+    die(1)
+    assert log.read_text().count('"last_configuration_taken"') == 2
+    rows = shown(gateway, "pools")["endpoints"]
+    assert {(row["process"], row["endpoint"]) for row in rows} == {(0, "embedded"), (1, "embedded")}
+    assert gateway.metric("gateway_reload_ok_ratio") == 0
+    path.write_text(yaml.safe_dump(valid))
+    until(lambda: gateway.metric("gateway_reload_ok_ratio") == 1, "both take the next valid file")
+    assert {row["endpoint"] for row in shown(gateway, "pools")["endpoints"]} == {"embedded", "other"}
 
 
 def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp_path: Path) -> None:

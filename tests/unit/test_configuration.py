@@ -151,3 +151,10 @@ def test_a_wrong_override_is_blamed_on_the_environment_and_not_on_a_line(rig: Ri
 
 def test_an_unknown_override_is_blamed_on_the_environment(rig: Rig) -> None:
     assert rig.refusal("size: 1\n", {"sizes": 1}) == ["environment: sizes: unknown key; did you mean 'size'?"]
+
+
+def test_a_merged_key_is_told_with_the_line_where_it_stands(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    text = "named:\n  a: &a\n    weight: 0\n  b:\n    <<: *a\n    weight: -1\n  c:\n    <<: *a\n"
+    assert [line.partition(" ")[0] for line in rig.refusal(text)] == [f"box.yaml:{at}:" for at in (3, 6, 3)]
+    assert rig.load(text.replace("0", "2").replace("-1", "3")).named["b"].weight == 3

@@ -308,3 +308,20 @@ def test_a_found_address_has_its_entrys_settings_and_the_management_port(tmp_pat
     assert (entry.is_discovered, here.is_discovered, entry.dns_name) == (True, False, "pods")
     assert (here.address, here.management_address) == ("[fd00::1]:7070", "[fd00::1]:7071")
     assert EndpointSettings.model_validate(here.model_dump()) == here
+
+
+def test_a_configuration_can_be_loaded_once_more_from_its_texts_whatever_has_become_of_its_files(
+    tmp_path: Path,
+) -> None:
+    a_model(tmp_path / "one", "m")
+    path = write(tmp_path, "models: [one]\nserver: {processes: 2}\n")
+    settings = load_settings(path, NOTHING)
+    contracts = load_contracts(settings, tmp_path)
+    assert set(settings.texts) == {str(path), str(tmp_path / "one" / "model.yaml")}
+    path.write_text("models: [")
+    (tmp_path / "one" / "model.yaml").unlink()
+    again = load_settings(path, NOTHING, settings.texts)
+    assert again.model_dump() == settings.model_dump()
+    assert load_contracts(again, tmp_path)["m"].model_dump() == contracts["m"].model_dump()
+    with pytest.raises(ConfigurationError, match=r"inferway\.yaml:2: not YAML"):
+        load_settings(path, NOTHING)

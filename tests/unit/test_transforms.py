@@ -8,7 +8,7 @@ import pytest
 from gateway.configuration import ConfigurationError
 from gateway.loading import load_contracts
 from gateway.settings import Settings
-from gateway.transforms import example_inputs, load_transform
+from gateway.transforms import ModelCode, example_inputs, load_transform
 
 TRANSFORM = """
 import numpy as np
@@ -76,3 +76,27 @@ def test_an_example_that_the_transform_refuses_is_a_configuration_that_cannot_be
     contract = load_contracts(Settings(models=("",)), tmp_path)["m"]
     with pytest.raises(ConfigurationError, match=r"words\.txt: the example of model 'm' is refused: no"):
         example_inputs(contract, load_transform(tmp_path))
+
+
+def test_what_has_not_changed_is_not_loaded_again(tmp_path: Path) -> None:
+    def loaded(known: ModelCode | None = None) -> ModelCode:
+        return ModelCode.load(load_contracts(Settings(models=("m",)), tmp_path)["m"], known)
+
+    folder = write(tmp_path / "m", TRANSFORM)
+    (folder / "model.yaml").write_text(CONTRACT)
+    (folder / "words.txt").write_text("abc")
+    first = loaded()
+    assert loaded(first) is first
+    (folder / "words.txt").write_text("abcd")
+    second = loaded(first)
+    assert [code.example[0].numpy().item() for code in (first, second)] == [3, 4]
+    write(folder, TRANSFORM.replace("len(payload)", "77"))
+    third = loaded(second)
+    assert third.example[0].numpy().item() == 77
+    (folder / "vocab.txt").write_text("what the transform may read")
+    fourth = loaded(third)
+    assert fourth.transform is not third.transform
+    (folder / "model.yaml").write_text(
+        CONTRACT.replace("shape: []", "shape: [1]", 1).replace("words.txt", '""')
+    )
+    assert loaded(fourth).example == ()

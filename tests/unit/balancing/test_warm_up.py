@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from gateway.balancing import warm_up as warm_up_module
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.outlier import GIVEN_UP_TO_SUSPECT
-from gateway.balancing.warm_up import WARM_UP_REQUESTS, WarmUp
+from gateway.balancing.warm_up import WARM_UP_REQUESTS, WarmUp, has_settled
 from gateway.errors import EndpointBusy
 from gateway.inference import PoolKey, Tensor
 from tests.fakes import VALUES, FakeInfer, a_failure
@@ -40,9 +41,35 @@ async def test_the_example_is_sent_to_the_pools_version_and_variant() -> None:
 
 async def test_after_each_answer_but_the_last_the_server_has_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = paused(monkeypatch)
-    assert await warm_up(pause_ratio=1.0)(POOL, Endpoint("a", "fake", FakeInfer()))
-    assert len(pauses) == WARM_UP_REQUESTS - 1
+    backend = FakeInfer()
+    assert await warm_up(pause_ratio=1.0)(POOL, Endpoint("a", "fake", backend))
+    assert len(pauses) == len(backend.requests) - 1
     assert all(seconds > 0 for seconds in pauses)
+
+
+@pytest.mark.parametrize(
+    ("took", "settled_after"),
+    [
+        ([0.01] * 32, 8),
+        ([1.0, 0.01] + [0.01] * 30, 8),  # one slow answer is not slow to warm up
+        ([1.0] * 4 + [0.01] * 28, 11),
+        ([1.0] * 8 + [0.01] * 24, 8),
+        ([0.5 * 0.9**n for n in range(32)], 0),  # a compiler that goes on and on
+        ([0.01, 0.03] * 16, 8),
+        ([0.01] * 7, 0),
+    ],
+)
+def test_a_warm_up_has_settled_once_answers_get_no_faster(took: list[float], settled_after: int) -> None:
+    settled = [count for count in range(1, len(took) + 1) if has_settled(took[:count])]
+    assert (settled[0] if settled else 0) == settled_after
+
+
+async def test_a_warm_up_beside_others_ends_once_it_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_up_module, "has_settled", lambda took: len(took) == 11)
+    for pause_ratio, asked in ((0.1, 11), (0.0, WARM_UP_REQUESTS)):
+        backend = FakeInfer()
+        assert await warm_up(pause_ratio=pause_ratio)(POOL, Endpoint("a", "fake", backend))
+        assert len(backend.requests) == asked
 
 
 async def test_pauses_take_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

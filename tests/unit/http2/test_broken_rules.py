@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.http2 import frames
 from gateway.http2.call import CallFailed
+from gateway.http2.connection import WRITE_BYTES
 from gateway.http2.frames import FRAME_BYTES, HEAD_BYTES, frame, frame_head, header
 from tests.fakes import settle, until
 from tests.unit.http2.http2_rig import Raw, Server, answered, data, enveloped, failure, opening, trailers
@@ -93,6 +94,39 @@ class _Recording:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize(
+    "asked", [frame(frames.PING, 0, 0, bytes(8)), frames.settings(())], ids=["pings", "settings"]
+)
+async def test_who_asks_on_and_on_and_reads_no_answer_loses_the_connection(asked: bytes) -> None:
+    async with Server.serving(Raw) as server:
+        server.script = lambda _, __: None
+        call = server.call()
+        await until(lambda: server.raws and server.raw.kinds(frames.DATA))
+        (connection,) = server.channel._connections
+        server.raw.transport.pause_reading()
+        while not call.done():
+            server.raw.say(asked * 1000)
+            await asyncio.sleep(0)
+            assert connection._transport.get_write_buffer_size() < WRITE_BYTES + 1000 * (len(asked) + 1)
+        status, text, was_sent = await failure(call)
+        assert (status, was_sent) == (StatusCode.UNAVAILABLE, True)
+        assert text == "HTTP/2: the server asks on and on, and reads no answer"
+
+
+async def test_who_reads_again_may_ask_again() -> None:
+    async with Server.serving(Raw) as server:
+        server.script = lambda _, __: None
+        call = server.call()
+        await until(lambda: server.raws and server.raw.kinds(frames.DATA))
+        (connection,) = server.channel._connections
+        for _ in range(3):
+            connection.pause_writing()
+            connection.data_received(frame(frames.PING, 0, 0, bytes(8)) * 1000)
+            connection.resume_writing()
+        server.raw.say(answered(1))
+        assert await call == b"ok"
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2**24, 2**32 - 1])

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.supervisor import fleet as fleet_module
 from gateway.supervisor.fleet import Fleet
-from tests.fakes import settle
+from tests.fakes import settle, until
 
 
 class FakeMember:
@@ -25,14 +25,18 @@ class FakeMember:
         self.overrides: list[Mapping[str, Any]] = []
         self.rolled_back: list[tuple[str, str]] = []
         self.spread: set[tuple[str, str]] = set()
+        self.texts: Mapping[str, str] = {}
+        self.handed: object = None
         self.asked: list[str] = []
         self.changes: list[Mapping[str, Any]] = []
         self.has_started, self.has_ended = asyncio.Event(), asyncio.Event()
         type(self).made = (*self.made, self)
 
     @classmethod
-    async def start(cls, process: int, *_: object) -> Self:
-        return cls(process)
+    async def start(cls, process: int, *rest: object) -> Self:
+        made = cls(process)
+        made.handed = rest[-1]
+        return made
 
     async def started(self) -> None:
         await self.has_started.wait()
@@ -81,7 +85,7 @@ async def test_a_canary_that_one_process_took_back_is_taken_back_by_the_others_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The others may have read a new configuration before that one has, and must not lose its weight."""
-    monkeypatch.setattr(fleet_module, "PING_SECONDS", 0.001)
+    monkeypatch.setattr(fleet_module, "SPREAD_SECONDS", 0.001)
     with socket.socket() as listener:
         fleet = Fleet(2, listener, 0)
         first, second = FakeMember(0), FakeMember(1)
@@ -94,4 +98,34 @@ async def test_a_canary_that_one_process_took_back_is_taken_back_by_the_others_o
         assert (first.asked, second.asked) == ([], ["change"])
         assert second.changes == [{"action": "weight", "name": "m", "label": "stable", "value": 0.0}]
         spreading.cancel()
+        fleet._shares_file.close()
+
+
+async def test_a_process_is_handed_what_is_served_or_was_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "Member", FakeMember)
+    monkeypatch.setattr(FakeMember, "made", ())
+    with socket.socket() as listener:
+        fleet = Fleet(2, listener, 0)
+        running = asyncio.create_task(fleet.run())
+        await settle()
+        (first,) = FakeMember.made
+        assert first.handed == {}
+        first.texts = {"inferway.yaml": "a"}
+        first.has_started.set()
+        await settle()
+        second = FakeMember.made[1]
+        assert second.handed == {"inferway.yaml": "a"}
+        second.has_started.set()
+        second.has_ended.set()  # before it has told anything
+        await until(lambda: len(FakeMember.made) == 3)
+        first.texts = {"inferway.yaml": "b"}
+        first.has_ended.set()
+        await until(lambda: len(FakeMember.made) == 4)
+        assert [member.handed for member in FakeMember.made[2:]] == [
+            {"inferway.yaml": "a"},
+            {"inferway.yaml": "b"},
+        ]
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
         fleet._shares_file.close()
