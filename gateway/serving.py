@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
+from gateway.backends import CannotServe
 from gateway.backends.channel_tls import ChannelTls
-from gateway.backends.repository import check_built
+from gateway.backends.repository import check_built, file_digests
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
@@ -16,6 +17,7 @@ from gateway.balancing.membership import Membership
 from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
 from gateway.chain import Infer
+from gateway.configuration import ConfigurationError
 from gateway.contract import Contract
 from gateway.endpoints import new_balancer, new_clients, new_discovered_tls, new_memberships
 from gateway.handover import Client, Use
@@ -107,6 +109,22 @@ class Serving:
         """The files of the embedded engine that are served."""
         return sorted({path for _, use in self._clients.values() for path in use.files.values()})
 
+    async def check_files(self) -> None:
+        """Load each file of the embedded engine, without serving it.
+
+        Raises:
+            ConfigurationError: some cannot be served; a line for each thing to mend.
+        """
+        problems = []
+        for client, use in self._clients.values():
+            for key in sorted(use.files):
+                try:
+                    await client.backend.is_ready(*key)
+                except CannotServe as error:
+                    problems.append(str(error))
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+
     def clients(self) -> dict[str, Client]:
         """The clients of the endpoints, by their names."""
         return {name: client for name, (client, _) in self._clients.items()}
@@ -148,9 +166,9 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
         ConfigurationError: a pool, a rollout or a shadow and a contract do not fit, or a model was not built.
     """
     contracts = load_contracts(settings, root)
-    catalog = _catalog(settings, contracts)
     endpoints = pool_endpoints(settings, contracts)
     check_built(settings, contracts, endpoints, root)
+    catalog = _catalog(settings, contracts, file_digests(settings, endpoints, root))
     health = _health_check(settings, catalog, lasting.metrics, PAUSE_RATIO if before else 0.0)
     known = before.clients() if before else {}
     plans = list(shadow_plans(settings, contracts, endpoints))
@@ -202,11 +220,14 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     )
 
 
-def _catalog(settings: Settings, contracts: Mapping[str, Contract]) -> Catalog:
+def _catalog(
+    settings: Settings, contracts: Mapping[str, Contract], files: Mapping[PoolKey, bytes]
+) -> Catalog:
     loaded = {name: load_transform(contract.folder) for name, contract in contracts.items()}
     return Catalog(
         contracts,
         transforms={name: transform for name, transform in loaded.items() if transform is not None},
+        files=files,
         passthrough=frozenset(entry.model for entry in settings.passthrough),
     )
 

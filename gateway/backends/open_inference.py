@@ -23,6 +23,7 @@ from grpc import StatusCode
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, parse
+from gateway.backends.served_tensors import ServedTensor, check_served
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -42,6 +43,8 @@ from gateway.wire_format import field, joined
 from services.protocol.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
     RepositoryModelLoadRequest,
@@ -50,6 +53,7 @@ from services.protocol.open_inference_pb2 import (
 
 SERVICE = "/inference.GRPCInferenceService"
 INFER, READY = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelReady"
+METADATA = f"{SERVICE}/ModelMetadata"
 LOAD, UNLOAD = f"{SERVICE}/RepositoryModelLoad", f"{SERVICE}/RepositoryModelUnload"
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell whether a model is ready within this is not."""
@@ -83,8 +87,10 @@ class OpenInference:
         tls: ChannelTls | None = None,
     ) -> None:
         self._contracts = contracts
+        self._address = address
         self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
         self._calls = UnbrokenCalls(self._channel.withdraw)
+        self._fitting: set[tuple[str, str]] = set()
         self._dead: set[str] = set()
         self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}
@@ -125,14 +131,24 @@ class OpenInference:
         )
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Whether Triton holds that version; it says so of a model whose process is dead, too."""
+        """Whether Triton holds that version; it says so of a model whose process is dead, too.
+
+        Raises:
+            CannotServe: the version has other tensors than the contract says.
+        """
         name = engine_model_name(model, variant)
         asked = ModelReadyRequest(name=name, version=version).SerializeToString()
         try:
             reply = await self._channel.method(READY)(asked, timeout=READY_TIMEOUT_SECONDS)
-            return parse(ModelReadyResponse, reply).ready
+            is_ready = parse(ModelReadyResponse, reply).ready
+            if is_ready and (name, version) not in self._fitting:
+                await self._check_tensors(self._contracts[model], name, version)
+                self._fitting.add((name, version))
         except (CallFailed, BadReply):
-            return False
+            is_ready = False
+        if not is_ready:
+            self._fitting.discard((name, version))  # it may come back as another
+        return is_ready
 
     async def heal(self, model: str, variant: str, /) -> bool | None:
         """Unload and load a model whose process was seen dead; None when none was, else whether it worked."""
@@ -152,6 +168,29 @@ class OpenInference:
             await asyncio.wait(self._reviving.values(), timeout=CLOSE_SECONDS)
         await self._calls.aclose()
         await self._channel.aclose()
+
+    async def _check_tensors(self, contract: Contract, name: str, version: str) -> None:
+        """Hold what Triton says of a version against the contract.
+
+        Raises:
+            CannotServe: it does not fit.
+            CallFailed, BadReply: Triton does not say.
+        """
+        asked = ModelMetadataRequest(name=name, version=version).SerializeToString()
+        try:
+            reply = await self._channel.method(METADATA)(asked, timeout=READY_TIMEOUT_SECONDS)
+        except CallFailed as error:
+            if error.code is not StatusCode.UNIMPLEMENTED:
+                raise
+            return  # another server of the protocol; its replies are checked all the same
+        told = parse(ModelMetadataResponse, reply)
+        inputs, outputs = (
+            [ServedTensor(each.name, each.datatype, tuple(each.shape)) for each in tensors]
+            for tensors in (told.inputs, told.outputs)
+        )
+        where = f"Triton at {self._address}, model '{name}' version {version}"
+        # Optional inputs are not told from others here.
+        check_served(contract, inputs, outputs, where=where, may_lack_inputs=True)
 
     def _revival(self, name: str) -> asyncio.Task[None]:
         """The revival of a model that is under way, begun if there is none; may end in a CallFailed."""
