@@ -56,7 +56,9 @@ def check_built(
                 continue
             if key.variant == contracts[key.model].versions[key.version].default_variant:
                 place = settings.where("endpoints", name, "repository")
-                raise ConfigurationError(f"{place}: there is no file {file}: run `make models`")
+                what = f"version {key.version} of model '{key.model}'"
+                mend = "put it there; `make models` builds those of models/"
+                raise ConfigurationError(f"{place}: {what}: there is no file {file}: {mend}")
             _log.warning("variant_not_built", endpoint=name, file=str(file))
 
 

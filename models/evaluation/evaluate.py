@@ -30,8 +30,20 @@ NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def test_split(model: str) -> Samples:
-    """The model's test split, as its data.py has it; packages are fetched when absent."""
-    split: Samples = import_module(f"models.{model}.data").splits().test
+    """The model's test split, as its data.py has it; packages are fetched when absent.
+
+    Raises:
+        EvaluationError: it has no data.py.
+    """
+    module = f"models.{model}.data"
+    try:
+        data = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        mend = "write it, with the splits that `make eval` measures on (docs/adding-a-model.md)"
+        raise EvaluationError(f"models/{model}/data.py is not there: {mend}") from error
+    split: Samples = data.splits().test
     return split
 
 

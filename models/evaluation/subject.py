@@ -90,6 +90,10 @@ def of(name: str, *, version: str | None = None, models: Path = MODELS) -> Subje
     if version not in contract["versions"]:
         raise EvaluationError(f"{name} has no version {version}; it has {', '.join(contract['versions'])}")
     entries = contract["versions"][version]["variants"]
+    for variant, entry in entries.items():
+        if not {"checkpoint", "sha256"} <= entry.keys():
+            place = f"{folder / 'model.yaml'}: version {version} variant '{variant}'"
+            raise EvaluationError(f"{place}: it is measured from a checkpoint with its sha256: name both")
     variants = {
         variant: Variant(variant, folder / entry["checkpoint"], entry["sha256"], entry.get("unpublished", {}))
         for variant, entry in entries.items()
