@@ -16,16 +16,16 @@ class Catalog:
     Attributes:
         contracts: by model name.
         transforms: the models that take images or text on `/predictions`, by model name.
-        files: the digests of the files that the embedded engine serves, by what it serves from each.
         passthrough: models without a contract, whose bytes go to TorchServe and back unchanged.
         moved_labels: by model name, labels that stand elsewhere than in the contract; see `move_label`.
+        files: the digests of the files that the embedded engine serves, by what it serves from each.
     """
 
     contracts: Mapping[str, Contract]
     transforms: Mapping[str, Transform] = field(default_factory=dict)
-    files: Mapping[PoolKey, bytes] = field(default_factory=dict)
     passthrough: frozenset[str] = frozenset()
     moved_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: Mapping[PoolKey, bytes] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
