@@ -23,7 +23,7 @@ from grpc import StatusCode
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, parse
-from gateway.backends.served_tensors import ServedTensor, check_served
+from gateway.backends.triton_model import SERVICE, check_model
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -43,17 +43,13 @@ from gateway.wire_format import field, joined
 from services.protocol.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
-    ModelMetadataRequest,
-    ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
     RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest,
 )
 
-SERVICE = "/inference.GRPCInferenceService"
 INFER, READY = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelReady"
-METADATA = f"{SERVICE}/ModelMetadata"
 LOAD, UNLOAD = f"{SERVICE}/RepositoryModelLoad", f"{SERVICE}/RepositoryModelUnload"
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell whether a model is ready within this is not."""
@@ -142,7 +138,8 @@ class OpenInference:
             reply = await self._channel.method(READY)(asked, timeout=READY_TIMEOUT_SECONDS)
             is_ready = parse(ModelReadyResponse, reply).ready
             if is_ready and (name, version) not in self._fitting:
-                await self._check_tensors(self._contracts[model], name, version)
+                contract = self._contracts[model]
+                await check_model(self._channel, contract, name, version, where=self._address)
                 self._fitting.add((name, version))
         except (CallFailed, BadReply):
             is_ready = False
@@ -168,29 +165,6 @@ class OpenInference:
             await asyncio.wait(self._reviving.values(), timeout=CLOSE_SECONDS)
         await self._calls.aclose()
         await self._channel.aclose()
-
-    async def _check_tensors(self, contract: Contract, name: str, version: str) -> None:
-        """Hold what Triton says of a version against the contract.
-
-        Raises:
-            CannotServe: it does not fit.
-            CallFailed, BadReply: Triton does not say.
-        """
-        asked = ModelMetadataRequest(name=name, version=version).SerializeToString()
-        try:
-            reply = await self._channel.method(METADATA)(asked, timeout=READY_TIMEOUT_SECONDS)
-        except CallFailed as error:
-            if error.code is not StatusCode.UNIMPLEMENTED:
-                raise
-            return  # another server of the protocol; its replies are checked all the same
-        told = parse(ModelMetadataResponse, reply)
-        inputs, outputs = (
-            [ServedTensor(each.name, each.datatype, tuple(each.shape)) for each in tensors]
-            for tensors in (told.inputs, told.outputs)
-        )
-        where = f"Triton at {self._address}, model '{name}' version {version}"
-        # Optional inputs are not told from others here.
-        check_served(contract, inputs, outputs, where=where, may_lack_inputs=True)
 
     def _revival(self, name: str) -> asyncio.Task[None]:
         """The revival of a model that is under way, begun if there is none; may end in a CallFailed."""

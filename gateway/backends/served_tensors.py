@@ -33,24 +33,30 @@ def check_served(
     outputs: Iterable[ServedTensor],
     *,
     where: str,
-    may_lack_inputs: bool = False,
+    max_batch_size: int = 0,
 ) -> None:
     """See that a server serves what the contract says; it may give more outputs.
 
     Args:
         contract: of the model.
-        inputs: what the server takes.
+        inputs: what the server takes, less what it can do without and the contract does not have.
         outputs: what it gives.
         where: the file or the server, for the message.
-        may_lack_inputs: whether the contract may lack inputs of the server, which may not need them all.
+        max_batch_size: the largest batch that the server takes; 0 where it does not say.
 
     Raises:
         CannotServe: with a line for each tensor that does not fit.
     """
     problems = [
-        *_problems(contract, "input", contract.inputs, [*inputs], is_whole=not may_lack_inputs),
+        *_problems(contract, "input", contract.inputs, [*inputs], is_whole=True),
         *_problems(contract, "output", contract.outputs, [*outputs], is_whole=False),
     ]
+    if 0 < max_batch_size < contract.max_batch_size:
+        contract_file = contract.folder / "model.yaml"
+        problems.append(
+            f"batches: up to {max_batch_size} here, and max_batch_size {contract.max_batch_size}"
+            f" in {contract_file}"
+        )
     if problems:
         raise CannotServe("\n".join(f"{where}: {problem}" for problem in problems))
 

@@ -64,6 +64,7 @@ class FakeTriton:
         self.change: Callable[[oip.ModelInferResponse], None] = lambda _reply: None
         self.ready = True
         self.metadata: oip.ModelMetadataResponse | None = _metadata()
+        self.config = oip.ModelConfig(max_batch_size=4)
         self.can_load = True
         self.hangs = asyncio.Event()
         self.hangs.set()
@@ -95,6 +96,9 @@ class FakeTriton:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
         return self.metadata
 
+    async def model_config(self, _: oip.ModelConfigRequest, __: Any) -> oip.ModelConfigResponse:
+        return oip.ModelConfigResponse(config=self.config)
+
     async def load(
         self, request: oip.RepositoryModelLoadRequest, context: Any
     ) -> oip.RepositoryModelLoadResponse:
@@ -125,6 +129,7 @@ class FakeTriton:
         methods = {
             "ModelInfer": unary(self.infer, oip.ModelInferRequest),
             "ModelReady": unary(self.model_ready, oip.ModelReadyRequest),
+            "ModelConfig": unary(self.model_config, oip.ModelConfigRequest),
             "ModelMetadata": unary(self.model_metadata, oip.ModelMetadataRequest),
             "RepositoryModelLoad": unary(self.load, oip.RepositoryModelLoadRequest),
             "RepositoryModelUnload": unary(self.unload, oip.RepositoryModelUnloadRequest),
@@ -310,6 +315,25 @@ async def test_a_model_of_other_tensors_than_the_contracts_is_never_ready(
             await backend.is_ready("double", "3", "fp32")
     triton.metadata = _metadata()
     assert await backend.is_ready("double", "3", "fp32")
+
+
+async def test_an_input_that_the_contract_lacks_must_be_optional(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    assert triton.metadata is not None
+    triton.metadata.inputs.add(name="mask", datatype="BOOL", shape=[-1, 2])
+    with pytest.raises(CannotServe, match=r"input 'mask': it is BOOL \[-1, 2\] here, and not in model.yaml"):
+        await backend.is_ready("double", "3", "fp32")
+    triton.config.input.add(name="mask", optional=True)
+    assert await backend.is_ready("double", "3", "fp32")
+
+
+async def test_a_model_of_smaller_batches_than_the_contracts_is_never_ready(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.config.max_batch_size = 2
+    with pytest.raises(CannotServe, match=r"batches: up to 2 here, and max_batch_size 4 in model\.yaml"):
+        await backend.is_ready("double", "3", "fp32")
 
 
 async def test_a_model_that_fits_is_asked_for_its_tensors_again_once_it_was_gone(
