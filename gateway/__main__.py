@@ -1,6 +1,7 @@
 """`python -m gateway --config inferway.yaml`."""
 
 import argparse
+import asyncio
 import gc
 import resource
 import signal
@@ -44,6 +45,7 @@ def main() -> int:
             return 0 if uvloop.run(supervise(settings.server)) else 2
         gateway = build(settings, arguments.config.parent)
         if arguments.check:
+            asyncio.run(gateway.serving.check_files())
             sys.stdout.write(f"{arguments.config}: ok\n")
         else:
             reloads = _prepared(gateway, arguments.config, early)

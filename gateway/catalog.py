@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.contract import Contract
 from gateway.errors import ModelNotFound, VersionNotFound
+from gateway.inference import PoolKey
 from gateway.transforms import Transform
 
 
@@ -17,12 +18,14 @@ class Catalog:
         transforms: the models that take images or text on `/predictions`, by model name.
         passthrough: models without a contract, whose bytes go to TorchServe and back unchanged.
         moved_labels: by model name, labels that stand elsewhere than in the contract; see `move_label`.
+        files: the digests of the files that the embedded engine serves, by what it serves from each.
     """
 
     contracts: Mapping[str, Contract]
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     passthrough: frozenset[str] = frozenset()
     moved_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: Mapping[PoolKey, bytes] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -86,3 +89,12 @@ class Catalog:
         if concrete not in spec.variants:
             raise VersionNotFound(model, "variant", variant, list(spec.variants))
         return concrete
+
+    def build_digest(self, model: str, version: str, variant: str) -> bytes:
+        """`Contract.build_digest` of a concrete version and variant, as this configuration serves it.
+
+        Raises:
+            ModelNotFound: no such model.
+        """
+        file = self.files.get(PoolKey(model, version, variant), b"")
+        return self.contract(model).build_digest(version, variant, file)

@@ -72,11 +72,18 @@ class Contract(Section):
         """The shape with the batch axis in front, -1 where any size will do."""
         return (-1, *spec.shape) if self.max_batch_size else spec.shape
 
-    def build_digest(self, version: str, variant: str) -> bytes:
-        """16 bytes that change when weights, contract or variant do, and are equal across engines."""
+    def build_digest(self, version: str, variant: str, file: bytes = b"") -> bytes:
+        """16 bytes that change when weights, contract or variant do, and are equal across engines.
+
+        Args:
+            version: of the model.
+            variant: of the version.
+            file: the digest of the file that the embedded engine serves, of all engines' answers where it is
+                one of several: nothing else tells that it was written over.
+        """
         inputs, outputs = ([spec.model_dump() for spec in specs] for specs in (self.inputs, self.outputs))
         weights = self.versions[version].variants[variant].sha256
-        text = repr((self.name, self.max_batch_size, inputs, outputs, version, variant, weights))
+        text = repr((self.name, self.max_batch_size, inputs, outputs, version, variant, weights, file))
         return blake3(text.encode()).digest(16)
 
     def check(self, request: InferRequest) -> None:

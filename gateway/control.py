@@ -204,6 +204,7 @@ def _shown(key: PoolKey, endpoint: Endpoint, now: float) -> dict[str, Any]:
         "endpoint": endpoint.name,
         "backend": endpoint.backend,
         "state": _state(endpoint, now),
+        "problem": endpoint.problem,
         "ejected_seconds": round(ejected_seconds, 3),
         "in_flight": endpoint.in_flight,
         "latency_seconds": endpoint.latency.at(now),

@@ -18,11 +18,12 @@ from typing import TypeVar
 import structlog
 
 from gateway.app import Front, Gateway
+from gateway.balancing.balancer import Balancer
 from gateway.configuration import ConfigurationError
 from gateway.file_watch import FileWatch
 from gateway.inference import PoolKey
 from gateway.loading import load_settings
-from gateway.reload_rules import can_answer, is_as_ready, required_pools, restart_keys
+from gateway.reload_rules import can_answer, is_as_ready, is_hopeless, required_pools, restart_keys
 from gateway.serving import Serving
 from gateway.settings import Settings
 
@@ -183,12 +184,16 @@ async def _until_ready(old: Serving, new: Serving, limit_seconds: float) -> None
         async with asyncio.timeout(limit_seconds):
             while not all(  # noqa: ASYNC110 - readiness is a fact of many endpoints, not one event
                 is_as_ready(new.pools[key], old.pools.get(key)) for key in required_pools(old, new)
-            ):
+            ) and not any(is_hopeless(new.pools[key]) for key in required_pools(old, new)):
                 await asyncio.sleep(READY_SECONDS)
-    late = f"it is not ready after {limit_seconds:g} s, and the old configuration answers"
-    if lost := [_shown(key) for key in required_pools(old, new) if not can_answer(new.pools[key])]:
-        raise _Refused(NOT_READY, "\n".join(f"{what}: {late}" for what in lost))
+    lost = {key: new.pools[key] for key in required_pools(old, new) if not can_answer(new.pools[key])}
+    if lost:
+        late = f"it is not ready after {limit_seconds:g} s"
+        raise _Refused(NOT_READY, "\n".join(_shown(key, pool, late) for key, pool in lost.items()))
 
 
-def _shown(key: PoolKey) -> str:
-    return f"model '{key.model}': version {key.version} variant '{key.variant}'"
+def _shown(key: PoolKey, pool: Balancer, late: str) -> str:
+    """Why the new configuration loses a pool: a line for each reason that its endpoints give."""
+    what = f"model '{key.model}': version {key.version} variant '{key.variant}'"
+    reasons = [line for endpoint in pool.endpoints for line in endpoint.problem.splitlines()] or [late]
+    return "\n".join(f"{what}: {reason}, and the old configuration answers" for reason in reasons)

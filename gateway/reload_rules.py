@@ -18,6 +18,11 @@ def restart_keys(old: Settings, new: Settings) -> list[tuple[str, ...]]:
     return sorted(_differing(before, after))
 
 
+def is_hopeless(pool: Balancer) -> bool:
+    """Whether waiting for a pool is in vain: each of its endpoints says that it cannot serve."""
+    return bool(pool.endpoints) and all(endpoint.problem for endpoint in pool.endpoints)
+
+
 def _differing(before: Any, after: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in {*before, *after}:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-from gateway.backends.repository import check_built
+from gateway.backends import CannotServe
+from gateway.backends.repository import check_built, file_digests
 from gateway.balancing.balancer import Balancer
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
@@ -15,6 +16,7 @@ from gateway.balancing.membership import Membership
 from gateway.balancing.warm_up import WarmUp
 from gateway.catalog import Catalog
 from gateway.chain import Infer
+from gateway.configuration import ConfigurationError
 from gateway.endpoints import new_balancer, new_clients
 from gateway.handover import Client, Use
 from gateway.inference import PoolKey
@@ -110,6 +112,22 @@ class Serving:
         """The files of the embedded engine that are served."""
         return sorted({path for _, use in self._clients.values() for path in use.files.values()})
 
+    async def check_files(self) -> None:
+        """Load each file of the embedded engine, without serving it.
+
+        Raises:
+            ConfigurationError: some cannot be served; a line for each thing to mend.
+        """
+        problems = []
+        for client, use in self._clients.values():
+            for key in sorted(use.files):
+                try:
+                    await client.backend.is_ready(*key)
+                except CannotServe as error:
+                    problems.append(str(error))
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+
     def clients(self) -> dict[str, Client]:
         """The clients of the endpoints, by their names."""
         return {name: client for name, (client, _) in self._clients.items()}
@@ -164,13 +182,14 @@ def build_serving(settings: Settings, root: Path, lasting: Lasting, before: Serv
     contracts = load_contracts(settings, root)
     known_code = before.code if before else {}
     code = {name: ModelCode.load(contract, known_code.get(name)) for name, contract in contracts.items()}
+    endpoints = pool_endpoints(settings, contracts)
+    check_built(settings, contracts, endpoints, root)
     catalog = Catalog(
         contracts,
         transforms={name: each.transform for name, each in code.items() if each.transform is not None},
+        files=file_digests(settings, endpoints, root),
         passthrough=frozenset(entry.model for entry in settings.passthrough),
     )
-    endpoints = pool_endpoints(settings, contracts)
-    check_built(settings, contracts, endpoints, root)
     health = _health_check(settings, code, lasting.metrics, PAUSE_RATIO if before else 0.0)
     known = before.clients() if before else {}
     plans = list(shadow_plans(settings, contracts, endpoints))

@@ -70,13 +70,14 @@ class VariantSpec(Section):
     """One build of a version.
 
     Attributes:
-        checkpoint: the weights that it is built from, relative to the model's folder.
-        sha256: of that file; part of the build digest, so that new weights never meet an old cache.
+        checkpoint: the weights that it is built from, relative to the model's folder; empty for one that is
+            not built here.
+        sha256: of the weights; part of the build digest, so that new weights never meet an old cache.
         unpublished: the backends that do not serve it, each with the reason.
     """
 
-    checkpoint: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    checkpoint: str = ""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     unpublished: Mapping[BackendKind, Annotated[str, Field(min_length=1)]] = {}
 
 

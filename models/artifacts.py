@@ -98,7 +98,10 @@ def of_model(model: Path, out: Path, scratch: Path) -> Iterator[Artifact]:
                 f"{model / 'model.yaml'}: version {version} has no fp32, which the others are judged by"
             )
         checkpoints = {variant: entry.sha256 for variant, entry in spec.variants.items()}
-        for entry in spec.variants.values():
+        for variant, entry in spec.variants.items():
+            if not (entry.checkpoint and entry.sha256):
+                place = f"{model / 'model.yaml'}: version {version} variant '{variant}'"
+                raise BuildError(f"{place}: it is built from a checkpoint with its sha256: name both")
             _check_sha256(model / entry.checkpoint, entry.sha256)
         for variant in sorted(spec.variants, key=lambda name: name != "fp32"):
             build = Build(model, contract, version, variant, out, scratch)

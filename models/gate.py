@@ -194,7 +194,11 @@ def metrics_of(floors: Mapping[str, float]) -> dict[str, float]:
     """
     found = {metric: floors[metric] for metric in METRICS if metric in floors}
     if not found:
-        raise BuildError(f"model.yaml has no floor: `floors` must have one of {', '.join(METRICS)}")
+        known = ", ".join(METRICS)
+        raise BuildError(
+            f"model.yaml has no floor: `floors` must have one of {known}, for nothing is built unmeasured; "
+            "a file that is built already is served without (docs/bring-your-own-model.md)"
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.configuration import ConfigurationError
 from services.launch import LaunchError
+from services.local_gateway import problems
 from services.local_processes import NotStopped, is_alive, members, stop
 from services.local_record import Part, Record, forget, load
 from services.local_stacks import CONFIGURATIONS, ROOT, describe
@@ -47,6 +48,8 @@ def up(name: str, run: Path) -> None:
             _stop_all(bringing.record, run)
             raise
     _print(bringing.record)
+    for problem in problems(stack.gateway):
+        say(f"cannot be served: {problem}")
     say(f"\nAsk it for an answer:\n  {stack.first_request}")
 
 

@@ -15,6 +15,7 @@ from gateway.pools import pool_endpoints
 from gateway.settings import EndpointSettings, Settings
 from services import prometheus, redis
 from services.launch import Launch
+from services.local_gateway import is_up
 from services.tensorrt import run as triton
 from services.tfserving import run as tfserving
 from services.torchserve import run as torchserve
@@ -93,18 +94,19 @@ def _first_request(contracts: Mapping[str, Contract], address: str) -> str:
 def _gateway(settings: Settings, configuration: Path, run_dir: Path) -> Launch:
     server = settings.server
     host = _reachable(server.host)
+    addresses = {
+        "http": f"{host}:{server.http_port}",
+        "grpc": f"{host}:{server.grpc_port}",
+        "admin": f"{_reachable(server.admin_host)}:{server.admin_port}",
+    }
     return Launch(
         name="gateway",
         argv=[sys.executable, "-m", "gateway", "--config", str(configuration)],
-        is_ready=partial(prometheus.answers, host, server.http_port, "/v2/health/ready"),
+        is_ready=partial(is_up, addresses),
         log=run_dir / "gateway.log",
         cwd=ROOT,
         timeout_seconds=60.0,
-        addresses={
-            "http": f"{host}:{server.http_port}",
-            "grpc": f"{host}:{server.grpc_port}",
-            "admin": f"{_reachable(server.admin_host)}:{server.admin_port}",
-        },
+        addresses=addresses,
     )
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from gateway import __version__
 from gateway.admin.body_limit import BodyLimit
@@ -80,6 +81,12 @@ def _health(app: FastAPI, operations: Operations) -> None:
 
 
 def _reads(app: FastAPI, operations: Operations) -> None:
+    @app.get("/")
+    async def index() -> dict[str, list[str]]:
+        """What there is to read."""
+        routes = [route for route in app.routes if isinstance(route, Route)]
+        return {"routes": [route.path for route in routes if "GET" in (route.methods or ())]}
+
     @app.get("/status")
     async def status() -> dict[str, Any]:
         """Version, processes, canaries and labels."""

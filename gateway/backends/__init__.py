@@ -5,6 +5,13 @@ from typing import Protocol, runtime_checkable
 from gateway.inference import InferRequest, InferResponse
 
 
+class CannotServe(Exception):
+    """What a server has for a model cannot be served; the text says why, a line for each thing to mend.
+
+    It stays so until somebody changes the model or the contract: waiting does not help.
+    """
+
+
 class Backend(Protocol):
     """An Infer that talks to one address of one kind of model server."""
 
@@ -18,7 +25,11 @@ class Backend(Protocol):
         ...
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Whether the model would be answered now; false on any failure."""
+        """Whether the model would be answered now; false on any failure.
+
+        Raises:
+            CannotServe: it never will be, as what the server has does not fit the contract, or is broken.
+        """
         ...
 
     async def aclose(self) -> None:

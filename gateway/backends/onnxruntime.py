@@ -9,17 +9,25 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import structlog
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from gateway.backends import CannotServe
 from gateway.backends.repository import onnx_file
+from gateway.backends.served_tensors import ServedTensor, check_served
 from gateway.contract import Contract, check_reply
 from gateway.errors import BadReply, InvalidTensor, ModelFailed, RejectedByBackend
-from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor, split_bytes
+from gateway.file_watch import FileState, file_state
+from gateway.inference import NUMPY_TYPES, InferRequest, InferResponse, PoolKey, Tensor, split_bytes
 
 BACKEND = "onnxruntime"
-
-_log = structlog.get_logger()
+DATATYPES = {
+    "tensor(bool)": "BOOL", "tensor(string)": "BYTES", "tensor(uint8)": "UINT8", "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32", "tensor(uint64)": "UINT64", "tensor(int8)": "INT8", "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32", "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16", "tensor(float)": "FP32", "tensor(double)": "FP64",
+}  # fmt: skip
+"""ONNX Runtime's name of a type to OIP datatype. It gives numpy no bfloat16, so that cannot be served."""
+_DATATYPES_OF_NUMPY = {dtype: datatype for datatype, dtype in NUMPY_TYPES.items()}
 
 
 class OnnxRuntime:
@@ -38,6 +46,7 @@ class OnnxRuntime:
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
         self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
         self._loading: dict[PoolKey, asyncio.Future[bool]] = {}
+        self._unusable: dict[PoolKey, tuple[FileState, str]] = {}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -59,7 +68,11 @@ class OnnxRuntime:
         )
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Load the model at the first question; ready when it could be."""
+        """Load the model at the first question; ready when it could be.
+
+        Raises:
+            CannotServe: ONNX Runtime cannot load the file, or it is not what the contract says.
+        """
         key = PoolKey(model, version, variant)
         if key in self._sessions:
             return True
@@ -82,18 +95,30 @@ class OnnxRuntime:
 
     def _load(self, key: PoolKey) -> bool:
         path = onnx_file(self._repository, key)
-        if not path.exists():
+        state = file_state(path)
+        if state is None:
             return False
+        known, problem = self._unusable.get(key, (None, ""))
+        if known == state:  # to load the same file again would end the same
+            raise CannotServe(problem)
+        try:
+            self._sessions[key] = self._open(path, self._contracts[key.model])
+        except CannotServe as error:
+            self._unusable[key] = state, str(error)
+            raise
+        return True
+
+    def _open(self, path: Path, contract: Contract) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class but this one
-            _log.warning("onnx_file_not_loaded", file=str(path), error=str(error))
-            return False
-        self._sessions[key] = session
-        return True
+        except Exception as error:  # ONNX Runtime's errors share no class but this one
+            raise CannotServe(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        inputs, outputs = map(_served, session.get_inputs()), map(_served, session.get_outputs())
+        check_served(contract, inputs, outputs, where=str(path))
+        return session
 
     def _run(self, request: InferRequest) -> tuple[Tensor, ...]:
         contract = self._contracts[request.model]
@@ -105,8 +130,13 @@ class OnnxRuntime:
             raise RejectedByBackend(f"ONNX Runtime: {error}") from error
         except Exception as error:  # ONNX Runtime's errors share no class but this one
             raise ModelFailed(f"ONNX Runtime: {error}") from error
-        datatypes = {spec.name: spec.datatype for spec in contract.outputs}
-        return tuple(_tensor(name, datatypes[name], value) for name, value in zip(names, values, strict=True))
+        return tuple(_tensor(name, value) for name, value in zip(names, values, strict=True))
+
+
+def _served(argument: Any) -> ServedTensor:
+    """An input or output of a session. ONNX Runtime says [] of a scalar, and of what has no shape."""
+    shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape) or None
+    return ServedTensor(argument.name, DATATYPES.get(argument.type, argument.type), shape)
 
 
 def _value(tensor: Tensor) -> Any:
@@ -122,7 +152,15 @@ def _value(tensor: Tensor) -> Any:
     return np.array(texts, dtype=object).reshape(tensor.shape)
 
 
-def _tensor(name: str, datatype: str, value: Any) -> Tensor:
-    if datatype != "BYTES":
+def _tensor(name: str, value: Any) -> Tensor:
+    """An output with the datatype that it has, which need not be the contract's.
+
+    Raises:
+        BadReply: it is none that OIP has: a sequence or a map.
+    """
+    datatype = _DATATYPES_OF_NUMPY.get(value.dtype) if isinstance(value, np.ndarray) else None
+    if datatype is not None:
         return Tensor.of(name, datatype, value)
-    return Tensor.of_bytes(name, value.shape, [str(item).encode() for item in value.ravel()])
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return Tensor.of_bytes(name, value.shape, [str(item).encode() for item in value.ravel()])
+    raise BadReply(f"ONNX Runtime answered output '{name}' with a {type(value).__name__}, not with a tensor")

@@ -23,6 +23,7 @@ from grpc import StatusCode
 from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, parse
+from gateway.backends.triton_model import SERVICE, check_model
 from gateway.backends.unbroken_calls import CALL_SECONDS, UnbrokenCalls
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
@@ -48,7 +49,6 @@ from services.protocol.open_inference_pb2 import (
     RepositoryModelUnloadRequest,
 )
 
-SERVICE = "/inference.GRPCInferenceService"
 INFER, READY = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelReady"
 LOAD, UNLOAD = f"{SERVICE}/RepositoryModelLoad", f"{SERVICE}/RepositoryModelUnload"
 READY_TIMEOUT_SECONDS = 2.0
@@ -83,8 +83,10 @@ class OpenInference:
         tls: ChannelTls | None = None,
     ) -> None:
         self._contracts = contracts
+        self._address = address
         self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
         self._calls = UnbrokenCalls(self._channel.withdraw)
+        self._fitting: set[tuple[str, str]] = set()
         self._dead: set[str] = set()
         self._reviving: dict[str, asyncio.Task[None]] = {}
         self._revivals: dict[str, int] = {}
@@ -125,14 +127,25 @@ class OpenInference:
         )
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Whether Triton holds that version; it says so of a model whose process is dead, too."""
+        """Whether Triton holds that version; it says so of a model whose process is dead, too.
+
+        Raises:
+            CannotServe: the version has other tensors than the contract says.
+        """
         name = engine_model_name(model, variant)
         asked = ModelReadyRequest(name=name, version=version).SerializeToString()
         try:
             reply = await self._channel.method(READY)(asked, timeout=READY_TIMEOUT_SECONDS)
-            return parse(ModelReadyResponse, reply).ready
+            is_ready = parse(ModelReadyResponse, reply).ready
+            if is_ready and (name, version) not in self._fitting:
+                contract = self._contracts[model]
+                await check_model(self._channel, contract, name, version, where=self._address)
+                self._fitting.add((name, version))
         except (CallFailed, BadReply):
-            return False
+            is_ready = False
+        if not is_ready:
+            self._fitting.discard((name, version))  # it may come back as another
+        return is_ready
 
     async def heal(self, model: str, variant: str, /) -> bool | None:
         """Unload and load a model whose process was seen dead; None when none was, else whether it worked."""

@@ -25,6 +25,7 @@ class Endpoint:
         answers: of the last window, for passive health.
         instances: how many batches it works on at a time.
         is_ready: active health, as last asked.
+        problem: why it cannot serve its model until somebody mends something, as last asked; else empty.
         in_flight: sent and unanswered; what was joined into one batch is one.
         is_draining: an operator said so: it takes no new requests, and finishes those in flight.
         picked_at: when round robin picked it last (monotonic).
@@ -39,6 +40,7 @@ class Endpoint:
     answers: AnswerCounts = field(default_factory=lambda: AnswerCounts(10.0))
     instances: int = 1
     is_ready: bool = False
+    problem: str = ""
     in_flight: int = 0
     is_draining: bool = False
     picked_at: float = -math.inf

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from gateway.backends import CannotServe
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
 from gateway.balancing.pace import Pace
@@ -109,6 +110,7 @@ class HealthCheck:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 is_ready = await endpoint.infer.is_ready(pool.model, pool.version, pool.variant)
+            endpoint.problem = ""
             if is_ready and self._warm_up is not None:
                 if not endpoint.is_ready:
                     return await self._warm_up(pool, endpoint)
@@ -117,9 +119,19 @@ class HealthCheck:
             return is_ready  # noqa: TRY300 - every answer of the block belongs to it
         except TimeoutError:
             return False
+        except CannotServe as error:
+            self._note(pool, endpoint, str(error))
+            return False
         except Exception:  # noqa: BLE001 - one broken check must not end the asking, nor keep us from starting
             _log.exception("endpoint_check_failed", endpoint=endpoint.name, model=pool.model)
             return False
+
+    def _note(self, pool: PoolKey, endpoint: Endpoint, problem: str) -> None:
+        """Keep why an endpoint cannot serve, and tell it once."""
+        if endpoint.problem != problem:
+            lines = problem.splitlines()
+            _log.error("endpoint_cannot_serve", endpoint=endpoint.name, **pool._asdict(), problems=lines)
+        endpoint.problem = problem
 
     async def _healed(self, pool: PoolKey, endpoint: Endpoint) -> bool:
         try:

@@ -17,7 +17,10 @@ def table(head: Row, rows: Iterable[Row]) -> str:
 
 
 def pools(endpoints: Sequence[Mapping[str, Any]]) -> str:
-    """One line for each endpoint of each pool; what processes see differently is counted."""
+    """One line for each endpoint of each pool; what processes see differently is counted.
+
+    Below, a line for each reason why an endpoint cannot serve its model.
+    """
     together: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in endpoints:
         key = tuple(row[name] for name in ("model", "version", "variant", "endpoint", "backend"))
@@ -28,7 +31,8 @@ def pools(endpoints: Sequence[Mapping[str, Any]]) -> str:
         slowest = max(row["latency_seconds"] for row in seen)
         rows.append((*key, _state(seen), str(in_flight), f"{1000 * slowest:.1f}"))
     head = ("MODEL", "VERSION", "VARIANT", "ENDPOINT", "BACKEND", "STATE", "IN FLIGHT", "LATENCY MS")
-    return table(head, rows)
+    problems = {line for row in endpoints for line in row.get("problem", "").splitlines()}
+    return "\n".join([table(head, rows), *sorted(problems)])
 
 
 def processes(states: Sequence[Mapping[str, Any]]) -> str:

@@ -86,7 +86,7 @@ class _OpenInference:
         return _truth(True, live=True)
 
     async def ready(self, _: HttpCall) -> HttpReply:
-        """Whether every model can be answered."""
+        """Whether to send requests: once every model could be answered, then while any can."""
         ready = self._edge.ready
         # `live` is what the specification has here, and `ready` is what KServe's clients read.
         return _truth(ready, live=True, ready=ready)

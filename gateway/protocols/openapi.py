@@ -9,12 +9,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+INDEX = {
+    "gateway": "Inferway",
+    "every_route": "/openapi.json",
+    "open_inference_protocol": "/v2",
+    "tf_serving": "/v1/models/{model}",
+    "torchserve": "/models",
+    "metrics_and_status": "/metrics and /status on the admin port",
+}
+
 
 def document(app: FastAPI, routes: Sequence[Route]) -> None:
     """Make `/openapi.json`, and TorchServe's two paths, show `routes`, each with its handler's docstring."""
 
     async def describe(_: Request) -> JSONResponse:
         return JSONResponse(app.openapi())
+
+    @app.get("/")
+    async def index() -> dict[str, str]:
+        """Where to go from here."""
+        return INDEX
 
     app.router.add_route("/", describe, methods=["OPTIONS"])
     app.router.add_route("/api-description", describe, methods=["GET"])

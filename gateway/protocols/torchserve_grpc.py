@@ -41,7 +41,7 @@ class _TorchServe:
         self._edge = edge
 
     async def ping(self, _: Empty, _measurement: Measurement, _context: Context) -> TorchServeHealthResponse:
-        """Whether every model can be answered, as the JSON text that TorchServe puts there."""
+        """Whether to send requests, as `/ping` says it: the JSON text that TorchServe puts there."""
         status = {"status": "Healthy" if self._edge.ready else "Unhealthy"}
         return TorchServeHealthResponse(health=orjson.dumps(status, option=orjson.OPT_INDENT_2).decode())
 

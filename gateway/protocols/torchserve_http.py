@@ -71,7 +71,7 @@ class _TorchServe:
         self._edge = edge
 
     async def ping(self, _: HttpCall) -> HttpReply:
-        """Whether every model can be answered: 200 Healthy, or 500 Unhealthy."""
+        """Whether to send requests: once every model could be answered, then while any can; else a 500."""
         return _json({"status": "Healthy"}) if self._edge.ready else _json({"status": "Unhealthy"}, 500)
 
     async def models(self, call: HttpCall) -> HttpReply:

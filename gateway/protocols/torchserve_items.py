@@ -125,6 +125,8 @@ async def _from_file(
 ) -> Item:
     if transform is None:
         raise MalformedBody(f"model '{contract.name}' takes no files: expected numbers for its inputs")
+    if not file and contract.payload == "file":  # of a text, none may be one
+        raise MalformedBody("expected a file, got nothing")
     try:
         # Decoding a picture takes milliseconds, in which the event loop would answer nobody else.
         values = await in_thread(turn, partial(transform.to_inputs, file))

@@ -86,7 +86,8 @@ class Resolved:
         """What a client's words mean in this configuration; NotFound if nothing, so that there are few."""
         version = self._catalog.version(model, version=version)
         variant = self._catalog.variant(model, version, variant)
-        return _Target(self._catalog.contract(model), version, variant)
+        digest = self._catalog.build_digest(model, version, variant)
+        return _Target(self._catalog.contract(model), version, variant, digest)
 
 
 class _Target:
@@ -101,13 +102,13 @@ class _Target:
 
     __slots__ = ("_contract", "_fitting", "digest", "is_cached", "variant", "version")
 
-    def __init__(self, contract: Contract, version: str, variant: str) -> None:
+    def __init__(self, contract: Contract, version: str, variant: str, digest: bytes) -> None:
         self._contract = contract
         self._fitting: set[Hashable] = set()
         self.version = version
         self.variant = variant
         self.is_cached = contract.cache.enabled
-        self.digest = contract.build_digest(version, variant)
+        self.digest = digest
 
     def check(self, request: InferRequest) -> None:
         """See that a request fits the contract, as `Contract.check` does.

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,11 @@ from tqdm import tqdm
 
 from models import samples
 from models.evaluation import answers, machine, metrics, subject
-from models.evaluation.subject import EvaluationError, Subject, Variant
+from models.evaluation.subject import EvaluationError, Subject, Variant, test_split
 from models.samples import UNKNOWN, Samples
 
 NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked")
 """What a checkpoint holds beside parameters."""
-
-
-def test_split(model: str) -> Samples:
-    """The model's test split, as its data.py has it; packages are fetched when absent."""
-    split: Samples = import_module(f"models.{model}.data").splits().test
-    return split
 
 
 def scores(

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from models.samples import Samples
+
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 SCRATCH = ROOT / "build" / "evaluation"
@@ -90,6 +92,10 @@ def of(name: str, *, version: str | None = None, models: Path = MODELS) -> Subje
     if version not in contract["versions"]:
         raise EvaluationError(f"{name} has no version {version}; it has {', '.join(contract['versions'])}")
     entries = contract["versions"][version]["variants"]
+    for variant, entry in entries.items():
+        if not {"checkpoint", "sha256"} <= entry.keys():
+            place = f"{folder / 'model.yaml'}: version {version} variant '{variant}'"
+            raise EvaluationError(f"{place}: it is measured from a checkpoint with its sha256: name both")
     variants = {
         variant: Variant(variant, folder / entry["checkpoint"], entry["sha256"], entry.get("unpublished", {}))
         for variant, entry in entries.items()
@@ -101,6 +107,24 @@ def of(name: str, *, version: str | None = None, models: Path = MODELS) -> Subje
                 f"{path}: missing, or its sha256 is not the one in model.yaml: correct one of them"
             )
     return Subject(name, folder, version, contract, variants)
+
+
+def test_split(model: str) -> Samples:
+    """The model's test split, as its data.py has it; packages are fetched when absent.
+
+    Raises:
+        EvaluationError: it has no data.py.
+    """
+    module = f"models.{model}.data"
+    try:
+        data = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        mend = "write it, with the splits that `make eval` measures on (docs/adding-a-model.md)"
+        raise EvaluationError(f"models/{model}/data.py is not there: {mend}") from error
+    split: Samples = data.splits().test
+    return split
 
 
 @contextmanager

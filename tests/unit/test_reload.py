@@ -200,13 +200,24 @@ async def test_the_metrics_of_admission_are_those_of_the_configuration_that_serv
 async def test_a_version_that_is_never_ready_does_not_take_the_default_away(rig: Rig) -> None:
     rig.versions("1", "2", default="2")
     (rig.folder / "onnx" / "scale" / "2" / "model.onnx").write_bytes(b"no network")
-    rig.settings(reload={"ready_timeout_seconds": 0.2})
     with capture_logs() as logs:
-        assert await rig.reloads.reload() == "not_ready"
+        assert await rig.reloads.reload() == "not_ready"  # long before `reload.ready_timeout_seconds`
     (refused,) = [line for line in logs if line["event"] == "reload_refused"]
-    assert "version 2" in refused["problems"][0]
+    (problem,) = refused["problems"]
+    assert problem.startswith("model 'scale': version 2 variant 'fp32': ")
+    assert f"{rig.folder}/onnx/scale/2/model.onnx: ONNX Runtime cannot load it: " in problem
+    assert "INVALID_PROTOBUF" in problem
     assert await rig.answer() == ("1", 1.0)
     assert (rig.metric("reload_ok_ratio"), rig.available("2")) == (0, None)
+
+
+async def test_a_contract_that_the_file_does_not_fit_is_refused_with_each_difference(rig: Rig) -> None:
+    contract = rig.folder / "scale" / "model.yaml"
+    contract.write_text(contract.read_text().replace("datatype: FP32", "datatype: INT32"))
+    assert await rig.reloads.reload() == "not_ready"
+    assert await rig.answer() == ("1", 1.0)
+    said = f"it is FP32 [-1, 2] here, and INT32 [-1, 2] (max_batch_size 8) in {contract}"
+    assert rig.reloads._problem.count(said) == 2
 
 
 @pytest.mark.parametrize(
@@ -252,6 +263,20 @@ async def test_a_file_that_is_written_anew_is_loaded_anew(rig: Rig) -> None:
     write_network(rig.folder / "onnx" / "scale" / "1" / "model.onnx", 5.0)
     assert await rig.reloads.reload() == "ok"
     assert await rig.answer() == ("1", 5.0)
+
+
+async def test_what_a_file_answered_is_not_given_for_the_one_written_over_it(rig: Rig) -> None:
+    contract = rig.folder / "scale" / "model.yaml"
+    contract.write_text(contract.read_text().replace("enabled: false", "enabled: true"))
+    assert await rig.reloads.reload() == "ok"
+    assert [(await ask(rig.gateway)).cache for _ in range(2)] == ["miss", "memory"]
+    write_network(rig.folder / "onnx" / "scale" / "1" / "model.onnx", 5.0)
+    assert await rig.reloads.reload() == "ok"
+    assert await rig.answer() == ("1", 5.0)
+    write_network(rig.folder / "onnx" / "scale" / "1" / "model.onnx", 1.0)
+    assert await rig.reloads.reload() == "ok"
+    again = await ask(rig.gateway)
+    assert (again.cache, again.outputs[0].numpy()[0, 0]) == ("memory", 1.0)  # the first file's bytes again
 
 
 async def test_a_request_under_way_ends_with_the_configuration_that_it_began_with(rig: Rig) -> None:

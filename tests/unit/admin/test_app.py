@@ -143,6 +143,12 @@ async def test_overrides_are_shown_with_the_processes_that_have_them() -> None:
     assert reply.json() == {"overrides": [{**drain, "processes": [0, 1]}, {**label, "processes": [1]}]}
 
 
+async def test_the_root_names_what_there_is_to_read() -> None:
+    reply = await send(FakeProcesses(), "GET", "/")
+    routes = ["/openapi.json", "/metrics", "/livez", "/readyz", "/", "/status", "/pools", "/overrides"]
+    assert reply.json() == {"routes": routes}
+
+
 async def test_status_is_told_while_no_process_serves() -> None:
     reply = await send(FakeProcesses(ready=False), "GET", "/status")
     assert (reply.status_code, reply.json()["ready"], reply.json()["rollouts"]) == (200, False, [])

@@ -4,12 +4,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from gateway.backends import CannotServe
 from gateway.backends.onnxruntime import OnnxRuntime
 from gateway.contract import Contract
 from gateway.errors import BadReply, EndpointFailed, RejectedByBackend
@@ -97,9 +99,54 @@ async def test_a_variant_without_a_file_is_not_ready(engine: OnnxRuntime, tmp_pa
     assert not await engine.is_ready("adder", "1", "fp32")
 
 
-async def test_a_file_that_is_no_network_is_not_ready(engine: OnnxRuntime, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"garbage")
-    assert not await engine.is_ready("adder", "1", "fp32")
+async def test_a_file_that_is_no_network_cannot_be_served_and_is_opened_once(
+    engine: OnnxRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / FILE
+    network = file.read_bytes()
+    file.write_bytes(b"garbage")
+    for _ in range(2):
+        with pytest.raises(CannotServe, match=f"^{file}: ONNX Runtime cannot load it: .*INVALID_PROTOBUF"):
+            await engine.is_ready("adder", "1", "fp32")
+        monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    monkeypatch.undo()
+    file.write_bytes(network)
+    assert await engine.is_ready("adder", "1", "fp32")
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"inputs": [("x", "INT8", [2])]}, "input 'x': it is in model.yaml, and not here; known .*: values"),
+        ({"inputs": [("value", "INT8", [2])]}, "input 'value': .* did you mean 'values'"),
+        ({"outputs": [("copi", "INT8", [2])]}, "output 'copi': .* did you mean 'copy'"),
+        ({"outputs": [("copy", "INT32", [2])]}, r"'copy': it is INT8 \[-1, -1\] here, and INT32 \[-1, 2\]"),
+        ({"inputs": [("values", "FP32", [2])]}, r"input 'values': it is INT8 .*, and FP32"),
+        ({"inputs": [("values", "INT8", [2, 1])]}, r"input 'values': .*, and INT8 \[-1, 2, 1\]"),
+        ({"max_batch_size": 0}, r"input 'values': .*, and INT8 \[2\] \(max_batch_size 0\)"),
+    ],
+)
+async def test_a_network_that_is_not_what_the_contract_says_is_never_ready(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    keys = ("name", "datatype", "shape")
+    for kind in {"inputs", "outputs"} & changes.keys():
+        changes[kind] = [dict(zip(keys, spec, strict=True)) for spec in changes[kind]]
+    other = OnnxRuntime({"adder": the_model(**changes)}, repository=tmp_path)
+    with pytest.raises(CannotServe, match=says):
+        await other.is_ready("adder", "1", "fp32")
+    with pytest.raises(EndpointFailed):
+        await other(REQUEST)
+    await other.aclose()
+
+
+async def test_numbers_keep_the_datatype_that_the_network_gave_them(engine: OnnxRuntime) -> None:
+    await engine.is_ready("adder", "1", "fp32")
+    outputs = [{"name": "copy", "datatype": "INT32", "shape": [2]}]
+    engine._contracts = {"adder": the_model(outputs=outputs)}
+    with pytest.raises(BadReply, match=r"expected INT32 \[1, 2\], got INT8"):
+        await engine(REQUEST)
 
 
 async def test_a_model_that_was_never_ready_fails_and_does_not_answer(engine: OnnxRuntime) -> None:

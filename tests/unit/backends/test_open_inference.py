@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from gateway.backends import CannotServe
 from gateway.backends.open_inference import OpenInference
 from gateway.contract import Contract
 from gateway.errors import (
@@ -43,6 +44,15 @@ CONTRACT = Contract.model_validate(
 DEAD = (grpc.StatusCode.INTERNAL, "Stub process 'double_0_0' is not healthy.")
 
 
+def _metadata(**outputs: str) -> oip.ModelMetadataResponse:
+    """What Triton says of a model like the contract's; `outputs` are other datatypes of those."""
+    told = oip.ModelMetadataResponse(name="double", versions=["3"])
+    told.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
+    for name, size in (("sum", 1), ("y", 2)):
+        told.outputs.add(name=name, datatype=outputs.get(name, "FP32"), shape=[-1, size])
+    return told
+
+
 class FakeTriton:
     """Doubles `x`; says anything else on demand."""
 
@@ -53,6 +63,8 @@ class FakeTriton:
         self.error: tuple[grpc.StatusCode, str] | None = None
         self.change: Callable[[oip.ModelInferResponse], None] = lambda _reply: None
         self.ready = True
+        self.metadata: oip.ModelMetadataResponse | None = _metadata()
+        self.config = oip.ModelConfig(max_batch_size=4)
         self.can_load = True
         self.hangs = asyncio.Event()
         self.hangs.set()
@@ -77,6 +89,15 @@ class FakeTriton:
         self.calls.append(f"ready {request.name} {request.version}")
         await self.hangs.wait()
         return oip.ModelReadyResponse(ready=self.ready)
+
+    async def model_metadata(self, request: oip.ModelMetadataRequest, context: Any) -> Any:
+        self.calls.append(f"metadata {request.name} {request.version}")
+        if self.metadata is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+        return self.metadata
+
+    async def model_config(self, _: oip.ModelConfigRequest, __: Any) -> oip.ModelConfigResponse:
+        return oip.ModelConfigResponse(config=self.config)
 
     async def load(
         self, request: oip.RepositoryModelLoadRequest, context: Any
@@ -108,6 +129,8 @@ class FakeTriton:
         methods = {
             "ModelInfer": unary(self.infer, oip.ModelInferRequest),
             "ModelReady": unary(self.model_ready, oip.ModelReadyRequest),
+            "ModelConfig": unary(self.model_config, oip.ModelConfigRequest),
+            "ModelMetadata": unary(self.model_metadata, oip.ModelMetadataRequest),
             "RepositoryModelLoad": unary(self.load, oip.RepositoryModelLoadRequest),
             "RepositoryModelUnload": unary(self.unload, oip.RepositoryModelUnloadRequest),
         }
@@ -276,7 +299,60 @@ async def test_ready_is_what_triton_says_of_that_version_of_the_variant(
     assert await backend.is_ready("double", "3", "int8")
     triton.ready = False
     assert not await backend.is_ready("double", "3", "fp32")
-    assert triton.calls == ["ready double-int8 3", "ready double 3"]
+    assert triton.calls == ["ready double-int8 3", "metadata double-int8 3", "ready double 3"]
+
+
+async def test_a_model_of_other_tensors_than_the_contracts_is_never_ready(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.metadata = _metadata(y="INT64")
+    for _ in range(2):
+        with pytest.raises(
+            CannotServe,
+            match=r"^Triton at 127.0.0.1:\d+, model 'double' version 3: "
+            r"output 'y': it is INT64 \[-1, 2\] here, and FP32 \[-1, 2\] \(max_batch_size 4\) in model.yaml$",
+        ):
+            await backend.is_ready("double", "3", "fp32")
+    triton.metadata = _metadata()
+    assert await backend.is_ready("double", "3", "fp32")
+
+
+async def test_an_input_that_the_contract_lacks_must_be_optional(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    assert triton.metadata is not None
+    triton.metadata.inputs.add(name="mask", datatype="BOOL", shape=[-1, 2])
+    with pytest.raises(CannotServe, match=r"input 'mask': it is BOOL \[-1, 2\] here, and not in model.yaml"):
+        await backend.is_ready("double", "3", "fp32")
+    triton.config.input.add(name="mask", optional=True)
+    assert await backend.is_ready("double", "3", "fp32")
+
+
+async def test_a_model_of_smaller_batches_than_the_contracts_is_never_ready(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.config.max_batch_size = 2
+    with pytest.raises(CannotServe, match=r"batches: up to 2 here, and max_batch_size 4 in model\.yaml"):
+        await backend.is_ready("double", "3", "fp32")
+
+
+async def test_a_model_that_fits_is_asked_for_its_tensors_again_once_it_was_gone(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    assert [await backend.is_ready("double", "3", "fp32") for _ in range(2)] == [True, True]
+    assert triton.calls.count("metadata double 3") == 1
+    triton.ready = False
+    assert not await backend.is_ready("double", "3", "fp32")
+    triton.ready, triton.metadata = True, _metadata(sum="FP64")
+    with pytest.raises(CannotServe, match="output 'sum'"):
+        await backend.is_ready("double", "3", "fp32")
+
+
+async def test_a_server_that_does_not_tell_of_tensors_is_ready_without(
+    triton: FakeTriton, backend: OpenInference
+) -> None:
+    triton.metadata = None
+    assert await backend.is_ready("double", "3", "fp32")
 
 
 async def see_it_dead(triton: FakeTriton, backend: OpenInference) -> None:

@@ -43,7 +43,8 @@ def test_a_default_variant_that_was_not_built_is_told_with_the_mend(tmp_path: Pa
         check(tmp_path, INT8, FP32)
     file = tmp_path / "onnx/adder/1/model.onnx"
     place = "endpoints.embedded.repository"
-    assert str(refused.value) == f"{place}: there is no file {file}: run `make models`"
+    mend = "put it there; `make models` builds those of models/"
+    assert str(refused.value) == f"{place}: version 1 of model 'adder': there is no file {file}: {mend}"
 
 
 def test_a_refused_variant_leaves_the_others_served_and_a_line_in_the_log(tmp_path: Path) -> None:

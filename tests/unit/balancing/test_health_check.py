@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
+from gateway.backends import CannotServe
 from gateway.balancing.endpoint import Endpoint
 from gateway.balancing.heal import Heal
 from gateway.balancing.health_check import HealthCheck
@@ -16,6 +18,7 @@ from tests.fakes import FakeClock, FakeInfer, settle
 
 POOL = PoolKey("adder", "1", "fp32")
 YES, NO, LATE, BROKEN = "yes", "no", "late", "broken"
+PROBLEM = "model.onnx: it is no network\nmodel.onnx: nor anything else"
 
 
 class Told(FakeInfer):
@@ -40,6 +43,8 @@ class Told(FakeInfer):
             await asyncio.Event().wait()
         if answer == BROKEN:
             raise ZeroDivisionError
+        if answer == PROBLEM:
+            raise CannotServe(PROBLEM)
         return answer == YES
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -328,6 +333,19 @@ async def test_an_endpoint_is_ready_only_once_it_is_warm_and_is_warmed_up_once()
     states.append(endpoint.is_ready)
     assert states == [False, True]
     assert warm_up.runs == 3
+
+
+async def test_what_keeps_an_endpoint_from_serving_is_told_once_and_forgotten_when_it_is_mended(
+    check: HealthCheck,
+) -> None:
+    backend = Told(PROBLEM, PROBLEM, PROBLEM, PROBLEM, YES)
+    with capture_logs() as logs:
+        (endpoint,) = await started(check, backend)
+        assert (endpoint.is_ready, endpoint.problem) == (False, PROBLEM)
+        await backend.asked_again(6)
+    told = [line for line in logs if line["event"] == "endpoint_cannot_serve"]
+    assert [line["problems"] for line in told] == [PROBLEM.splitlines()]
+    assert (endpoint.is_ready, endpoint.problem) == (True, "")
 
 
 async def test_an_endpoint_that_is_slow_at_first_does_not_hold_up_the_start(

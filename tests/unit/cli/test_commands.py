@@ -87,6 +87,16 @@ def test_pools_are_one_line_each_with_what_processes_see_differently(
     ]
 
 
+def test_why_an_endpoint_cannot_serve_stands_once_below_the_pools(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {"state": "not ready", "problem": "model.onnx: a\nmodel.onnx: b"}
+    rows = [{**ROW, **problem, "process": process} for process in (0, 1)]
+    Admin.replies["/pools"] = (200, {"endpoints": rows})
+    assert main(["pools", "--admin", url]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == ["model.onnx: a", "model.onnx: b"]
+
+
 def test_json_is_what_the_api_says(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = {"overrides": [{"action": "drain", "name": "e", "processes": [0]}]}
     Admin.replies["/overrides"] = (200, said)

@@ -249,6 +249,13 @@ def test_weights_that_the_contract_does_not_name_are_not_built(model: Path, out:
         paths(model, out)
 
 
+def test_a_variant_without_weights_of_its_own_is_not_built(model: Path, out: Path) -> None:
+    contract = (model / "model.yaml").read_text()
+    (model / "model.yaml").write_text(contract.replace("checkpoint: one.bin, ", "", 1))
+    with pytest.raises(BuildError, match=r"version 1 variant 'fp32': it is built from a checkpoint"):
+        paths(model, out)
+
+
 def test_a_version_without_fp32_is_not_built(model: Path, out: Path) -> None:
     contract = model / "model.yaml"
     contract.write_text(contract.read_text().replace("fp32:", "fp16:"))

@@ -43,6 +43,7 @@ def paths() -> Any:
 
 def test_every_route_is_there_under_its_path_without_converters(paths: Any) -> None:
     assert set(paths) == {
+        "/",
         "/plain",
         "/v1/models/{model}/versions/{version}",
         "/v1/models/{model}:predict",
@@ -74,6 +75,16 @@ def test_only_what_takes_a_body_has_one(paths: Any) -> None:
     path = paths["/v2/models/{model}/infer"]
     assert "requestBody" in path["post"]
     assert "requestBody" not in path["get"]
+
+
+async def test_the_root_names_where_each_protocol_begins_and_is_in_the_document(paths: Any) -> None:
+    app = FastAPI(title="Test")
+    document(app, [])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        reply = await client.get("/")
+    assert (reply.status_code, reply.json()["every_route"]) == (200, "/openapi.json")
+    assert "get" in paths["/"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("OPTIONS", "/"), ("GET", "/api-description")])

@@ -106,10 +106,10 @@ def test_a_model_without_a_transform_takes_and_gives_json(rig: Rig) -> None:
     ("options", "expected"),
     [
         ({"content": b"not an image"}, "image: expected an IMG file"),
-        ({"content": b""}, "image: expected an IMG file"),
+        ({"content": b""}, "expected a file, got nothing"),
         ({"files": {"data": b"no"}}, "image: expected an IMG file"),
         ({"json": "%%%"}, "base64"),
-        ({"json": {}}, "image: expected an IMG file"),
+        ({"json": {}}, "expected a file, got nothing"),
         ({"json": 7}, "expected a file, a file in base64, or numbers for ['image']"),
         ({"json": {"data": None}}, "expected a file, a file in base64, or numbers for ['image']"),
         ({"json": [1, 2]}, "tensor 'image': expected shape [-1, 3], got shape [1, 2]"),

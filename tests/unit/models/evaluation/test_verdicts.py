@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from models.evaluation import subject, verdicts
 from models.evaluation.subject import EvaluationError
@@ -56,6 +57,20 @@ def test_a_checkpoint_that_the_contract_does_not_name_is_not_measured(tmp_path: 
     (folder / "versions/1/fp32.safetensors").write_bytes(b"other")
     with pytest.raises(EvaluationError, match=r"its sha256 is not the one in model\.yaml"):
         subject.of("m", models=tmp_path)
+
+
+def test_a_variant_without_weights_of_its_own_is_not_measured(tmp_path: Path) -> None:
+    contract = model_folder.write(tmp_path / "m", {"fp32": 0.96}) / "model.yaml"
+    content = yaml.safe_load(contract.read_text())
+    content["versions"]["1"]["variants"]["fp32"] = {}
+    contract.write_text(yaml.safe_dump(content))
+    with pytest.raises(EvaluationError, match="version 1 variant 'fp32': it is measured from a checkpoint"):
+        subject.of("m", models=tmp_path)
+
+
+def test_a_model_without_data_is_told_what_is_missing() -> None:
+    with pytest.raises(EvaluationError, match=r"^models/compression/data\.py is not there: write it"):
+        subject.test_split("compression")  # a folder with no model
 
 
 def test_an_unknown_version_is_told_with_those_that_there_are(tmp_path: Path) -> None:
