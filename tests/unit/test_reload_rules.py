@@ -32,7 +32,7 @@ def serving(contract: Contract, pools: Mapping[PoolKey, Balancer]) -> Serving:
     anything = cast("Any", None)
     catalog = Catalog({contract.name: contract})
     return Serving(
-        catalog, pools, FakeInfer(), anything, Learned(), anything, anything, [], anything, [], {}, []
+        catalog, pools, FakeInfer(), anything, Learned(), anything, {}, anything, [], anything, [], {}, []
     )
 
 
