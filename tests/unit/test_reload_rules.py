@@ -39,6 +39,7 @@ def serving(contract: Contract, pools: Mapping[PoolKey, Balancer]) -> Serving:
         Learned(),
         anything,
         set(),
+        {},
         anything,
         [],
         anything,
