@@ -28,6 +28,7 @@ CLIENT_PING_SECONDS = 10
 """Clients that ping more often than this, while nothing is sent, are sent away (`too_many_pings`)."""
 BACKLOG = 2048
 CLOSE_SECONDS = 1.0
+"""How long a client may take to see that its connection is closed."""
 
 
 def limits(settings: ServerSettings) -> Limits:
@@ -70,6 +71,7 @@ class GrpcServer:
             backlog=BACKLOG,
             ssl=self._tls,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+            ssl_shutdown_timeout=CLOSE_SECONDS if self._tls else None,
         )
 
     async def stop(self, grace_seconds: float) -> None:

@@ -10,6 +10,8 @@ MESSAGES = 4
 """So many of the largest messages may be on their way at a time; others wait with what fits a first window.
 More than one, so that a caller who stops in the middle of its message holds up nobody else, be it one of
 those that share a proxy's connection."""
+PADDING_BYTES = 256
+"""What a frame may have beside what is in it: without room for that, who pads would never get to the end."""
 
 
 class Grants:
@@ -44,8 +46,9 @@ class Grants:
         if call.is_streamed:
             free = frames.WINDOW_BYTES - messages.held_bytes - call.room
             more = free if free >= frames.WINDOW_BYTES // 2 else 0
-        lacks = 0 if messages.whole else messages.missing_bytes - call.room - more
-        if lacks > 0:
+        missing = 0 if messages.whole else messages.missing_bytes
+        lacks = missing + PADDING_BYTES - call.room - more
+        if missing and lacks > 0:
             if self._granted and self._granted + lacks > self._limit:
                 self._waiting[call.stream] = call
             else:

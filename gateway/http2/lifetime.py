@@ -45,6 +45,7 @@ class Lifetime:
 
     def __init__(self, connection: Timed, limits: Limits) -> None:
         self.heard_at = time.monotonic()
+        self._asked_at = 0.0
         self._connection = connection
         self._limits = limits
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -79,11 +80,12 @@ class Lifetime:
         if quiet < self._limits.ping_seconds:
             self._set(self._limits.ping_seconds - quiet, "alive", self._check_alive)
         else:
+            self._asked_at = time.monotonic()
             self._connection.ping()
             self._set(self._limits.pong_seconds, "alive", self._check_answered)
 
     def _check_answered(self) -> None:
-        if time.monotonic() - self.heard_at < self._limits.pong_seconds:
+        if self.heard_at > self._asked_at:
             self._check_alive()
         else:
             self._connection.abort()

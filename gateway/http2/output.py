@@ -2,14 +2,12 @@
 
 import asyncio
 
-from gateway.http2.frames import ENHANCE_YOUR_CALM, ProtocolError
 from gateway.http2.incoming import IncomingCall
 from gateway.http2.sending import Sending
 
 WRITE_BYTES = 256 * 1024
-"""What may lie in the transport before replies wait for the client to read on."""
-UNREAD_FRAMES = 1000
-"""How many answers to pings and the like may lie there, too."""
+"""What may lie in the transport before replies wait for the client to read on. Answers to pings and the like
+do not wait, but few of those are borne (`patience.py`)."""
 
 
 class Output:
@@ -30,7 +28,6 @@ class Output:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes | memoryview] = []
-        self._unread = 0
 
     def add(self, *parts: bytes | memoryview) -> None:
         """Send these in this turn of the loop."""
@@ -38,18 +35,6 @@ class Output:
         if not self.is_held:
             self.is_held = True
             self._loop.call_soon(self.flush)
-
-    def answer(self, part: bytes) -> None:
-        """Send what the client has made us say.
-
-        Raises:
-            ProtocolError: it makes us say more than it reads.
-        """
-        if self.sending.is_paused:
-            self._unread += 1
-            if self._unread > UNREAD_FRAMES:
-                raise ProtocolError("answers are not read", ENHANCE_YOUR_CALM)
-        self.add(part)
 
     def wait(self, call: IncomingCall) -> None:
         """Send what a call has once there is room."""
@@ -74,7 +59,6 @@ class Output:
     def resume(self) -> None:
         """It has read."""
         self.sending.is_paused = False
-        self._unread = 0
         self.flush()
 
     def _write(self, parts: list[bytes | memoryview]) -> None:

@@ -114,9 +114,7 @@ class ServerConnection(asyncio.Protocol):
 
     def leave(self) -> None:
         """Begin no call any more once the client has heard of it, and close after the last reply."""
-        if not self.has_begun:
-            self._transport.close()
-        elif self._accepts_to == LAST_STREAM:
+        if self._accepts_to == LAST_STREAM and not self._transport.is_closing():
             self._output.add(frames.goaway(LAST_STREAM, frames.NO_ERROR), frame(frames.PING, 0, 0, LEAVING))
             self._lifetime.leave()
 
@@ -251,7 +249,7 @@ class ServerConnection(asyncio.Protocol):
             elif name == frames.MAX_FRAME_SIZE:
                 self._output.sending.frame_bytes = value
         self._streams.count()
-        self._output.answer(frame(frames.SETTINGS, frames.ACK, 0, b""))
+        self._output.add(frame(frames.SETTINGS, frames.ACK, 0, b""))
 
     def _on_push(self, _: int, __: int, ___: bytes) -> None:
         raise ProtocolError("a client pushes nothing")
@@ -263,7 +261,7 @@ class ServerConnection(asyncio.Protocol):
             self._streams.count()
             if self._streams.patience.is_pinged_out():
                 raise ProtocolError("too_many_pings", frames.ENHANCE_YOUR_CALM)
-            self._output.answer(frame(frames.PING, frames.ACK, 0, payload))
+            self._output.add(frame(frames.PING, frames.ACK, 0, payload))
         elif payload == LEAVING:
             self.close_door()
 

@@ -131,7 +131,7 @@ class Streams:
         call = self.calls.get(stream)
         if call is not None:
             self.cancel(call)
-        self._output.answer(self._reset(stream, code))
+        self._output.add(self._reset(stream, code))
 
     def cancel(self, call: IncomingCall) -> None:
         """Nobody waits for it any more."""
@@ -208,7 +208,11 @@ class Streams:
             call.timer = asyncio.get_running_loop().call_later(left, self._expire, call)
 
     def _expire(self, call: IncomingCall) -> None:
-        self._end(call, StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        if call.unsent:  # what is not read by now never will be
+            self.cancel(call)
+            self._output.add(self._reset(call.stream, frames.CANCEL))
+        else:
+            self._end(call, StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _end(self, call: IncomingCall, code: StatusCode, details: str) -> None:
         """Answer in place of its handler."""

@@ -67,6 +67,10 @@ class GrpcAnswers:
         except InferwayError as error:
             refusal = failed(error)
             call.finish(refusal.code, refusal.details, trailers=refusal.trailers)
+        except asyncio.CancelledError:
+            call.finish(StatusCode.CANCELLED, "the call was cancelled")
+            if asyncio.current_task() is not None:  # else it is the connection that would be
+                raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: a caller gets an answer
             _log.error("request_failed", protocol="grpc", method=head.path, exc_info=error)
             call.finish(StatusCode.INTERNAL, "internal error")

@@ -1,0 +1,108 @@
+"""What is no call of gRPC's, or asks for what there is not, is answered as its specification says."""
+
+import pytest
+from grpc import StatusCode
+
+from gateway.http2 import frames
+from gateway.http2.frames import frame, header
+from gateway.http2.request_head import Head, Malformed, read_head
+from tests.unit.http2.server.server_rig import HEADERS, WAIT, call, data, enveloped, opening, raw
+
+
+def head(*changes: tuple[str, str]) -> Head:
+    new = {**dict(HEADERS), **dict(changes)}
+    return read_head([(name.encode(), value.encode()) for name, value in new.items()])
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ((":method", "GET"), "405"),
+        ((":method", "PUT"), "405"),
+        (("content-type", "text/html"), "415"),
+        (("content-type", ""), "415"),
+        (("content-type", "application/grpc-web"), "415"),
+    ],
+)
+async def test_what_is_no_grpc_is_told_so_in_http(change: tuple[str, str], status: str) -> None:
+    async with raw(call(1, b"", change)) as (_, client):
+        await client.until(lambda: client.is_ended(1))
+        assert client.trailers(1) == header(":status", status)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"]
+)
+async def test_every_content_type_of_grpc_is_one(kind: str) -> None:
+    async with raw(call(1, b"x", ("content-type", kind))) as (_, client):
+        assert await client.answered(1) == b"x"
+
+
+async def test_an_encoding_that_is_not_known_is_refused_with_those_that_are() -> None:
+    async with raw(call(1, b"x", ("grpc-encoding", "br"))) as (_, client):
+        await client.until(lambda: client.is_ended(1))
+        said = client.trailers(1)
+    assert header("grpc-status", "12") in said
+    assert header("grpc-accept-encoding", "identity,deflate,gzip") in said
+
+
+@pytest.mark.parametrize(
+    ("message", "change", "status"),
+    [
+        (b"\1\0\0\0\1x", ("a", "b"), "13"),  # compressed, and nobody said how
+        (b"\1\0\0\0\1x", ("grpc-encoding", "gzip"), "3"),
+        (b"\7\0\0\0\1x", ("a", "b"), "13"),
+        (b"\0\0\0\0\5x", ("a", "b"), "13"),
+        (b"\0\0", ("a", "b"), "13"),
+        (b"", ("a", "b"), "12"),
+        (enveloped(b"x") * 2, ("a", "b"), "12"),
+        (b"\0\xff\xff\xff\xffx", ("a", "b"), "8"),
+        (enveloped(b"x"), ("grpc-timeout", "soon"), "13"),
+    ],
+)
+async def test_a_call_that_is_malformed_has_a_status(
+    message: bytes, change: tuple[str, str], status: str
+) -> None:
+    async with raw(opening(1, change), data(1, message), call(3)) as (_, client):
+        await client.until(lambda: client.is_ended(1))
+        assert header("grpc-status", status) in client.trailers(1)
+        assert await client.answered(3) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1H", 3600), ("2M", 120), ("3S", 3), ("4m", 0.004), ("5u", 5e-6), ("6n", 6e-9)]
+)
+def test_every_unit_of_a_timeout_is_known(text: str, seconds: float) -> None:
+    assert head(("grpc-timeout", text)).timeout_seconds == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "S", "-1S", "123456789S", "1 S", "1.5S", "1s"])
+def test_what_is_no_timeout_is_refused(text: str) -> None:
+    refusal = head(("grpc-timeout", text)).refusal
+    assert refusal is not None
+    assert refusal.code is StatusCode.INTERNAL
+
+
+def test_a_length_that_is_no_number_is_malformed() -> None:
+    with pytest.raises(Malformed):
+        head(("content-length", "-1x"))
+
+
+async def test_calls_of_one_read_begin_together() -> None:
+    async with raw(b"".join(call(stream, b"", (":path", WAIT)) for stream in range(1, 17, 2))) as (
+        echo,
+        client,
+    ):
+        await client.round_trip()
+        assert len(echo.contexts) == 8
+        echo.is_open.set()
+        for stream in range(1, 17, 2):
+            await client.answered(stream)
+
+
+async def test_a_call_answered_before_its_end_is_told_to_send_no_more() -> None:
+    async with raw(opening(1, (":path", "/no/Such")), data(1, b"\0\0", 0)) as (_, client):
+        assert await client.refused(1) == frames.NO_ERROR
+        assert header("grpc-status", "12") in client.trailers(1)
+        client.say(frame(frames.RST_STREAM, 0, 1, bytes(4)), call(3))
+        assert await client.answered(3) == b"hello"
