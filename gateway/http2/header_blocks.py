@@ -11,12 +11,15 @@ from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from gateway.http2.frames import COMPRESSION_ERROR, ProtocolError
+from gateway.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ProtocolError
 
 Field = tuple[bytes, bytes]
 
 TABLE_BYTES = 4096
 """What a table may hold: the size that clients begin with (RFC 9113, 6.5.2)."""
+MAX_LIST_BYTES = 64 * 1024
+"""Of the fields of one block. Up to here those that are too many are read on, to keep the table in step: a
+byte may stand for 4 KiB."""
 FIELD_BYTES = 32
 """What a field counts beside its text, in a table as in a list (RFC 7541, 4.1; RFC 9113, 6.5.2)."""
 _STATIC: tuple[Field, ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)
@@ -42,7 +45,7 @@ class HeaderBlocks:
         """Fields of a block, in order, and the size of all there are; those beyond `limit` are left out.
 
         Raises:
-            ProtocolError: it is no block; the table is of no use any more.
+            ProtocolError: it is no block, or too large; the table is of no use any more.
         """
         self.has_changed = False
         try:
@@ -72,6 +75,8 @@ class HeaderBlocks:
             size += len(field[0]) + len(field[1]) + FIELD_BYTES
             if size <= limit:
                 fields.append(field)
+            elif size > MAX_LIST_BYTES:
+                raise ProtocolError("headers are far too many", ENHANCE_YOUR_CALM)
         return fields, size
 
     def _field(self, index: int) -> Field:

@@ -7,6 +7,10 @@ from grpc import StatusCode
 
 from gateway.http2.call import PREFIX_BYTES, CallFailed
 
+SHORT_BYTES = 1024
+"""Shorter pieces are put together at once: a message of 64 MiB may come in pieces of 2 bytes, each of which
+takes 50."""
+
 
 class Compressed(NamedTuple):
     """A message that is still compressed, as the call's headers say.
@@ -40,7 +44,7 @@ class Messages:
         self._limit = limit
         self._prefix = b""
         self._missing = -1  # of a message's prefix
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._is_compressed = False
 
     @property
@@ -71,9 +75,15 @@ class Messages:
             part = piece[at : at + self._missing]
             at += len(part)
             self._missing -= len(part)
-            self._pieces.append(part)
             if not self._missing:
+                self._pieces.append(part)
                 self._end()
+            elif len(part) >= SHORT_BYTES:
+                self._pieces.append(part)
+            elif self._pieces and isinstance(self._pieces[-1], bytearray):
+                self._pieces[-1] += part
+            else:
+                self._pieces.append(bytearray(part))
 
     def _begin(self, piece: bytes, at: int) -> int:
         """Read a prefix, or keep what there is of it; where the message begins."""
@@ -96,6 +106,6 @@ class Messages:
         return at
 
     def _end(self) -> None:
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        data = bytes(self._pieces[0]) if len(self._pieces) == 1 else b"".join(self._pieces)
         self.whole.append(Compressed(data) if self._is_compressed else data)
         self._pieces, self._missing = [], -1

@@ -233,21 +233,18 @@ class ServerConnection(asyncio.Protocol):
     def _on_reset(self, _: int, stream: int, payload: bytes) -> None:
         frames.number(payload)
         if self._has_begun(stream):
-            self._streams.count()
-            call = self._streams.calls.get(stream)
-            if call is not None:
-                self._streams.cancel(call)
+            self._streams.reset(stream)
 
     def _on_settings(self, flags: int, _: int, payload: bytes) -> None:
         if flags & frames.ACK:
             if payload:
                 raise ProtocolError("an acknowledgement has no settings", frames.FRAME_SIZE_ERROR)
             return
-        for name, value in frames.checked_settings(payload):
-            if name == frames.INITIAL_WINDOW_SIZE:
-                self._streams.resize(value)
-            elif name == frames.MAX_FRAME_SIZE:
-                self._output.sending.frame_bytes = value
+        said = dict(frames.checked_settings(payload))  # the last of several wins
+        if frames.INITIAL_WINDOW_SIZE in said:
+            self._streams.resize(said[frames.INITIAL_WINDOW_SIZE])
+        if frames.MAX_FRAME_SIZE in said:
+            self._output.sending.frame_bytes = said[frames.MAX_FRAME_SIZE]
         self._streams.count()
         self._output.add(frame(frames.SETTINGS, frames.ACK, 0, b""))
 

@@ -19,6 +19,8 @@ from gateway.http2.sending import JOINED_BYTES
 
 ENDED_EARLY = 1000
 """Of so many streams that we have ended it is remembered that their rest may still be coming."""
+RAPID_SECONDS = 0.1
+"""A call that is given up later than this has missed a deadline, rather than being one of a flood."""
 DEADLINE_GRACE_SECONDS = 0.05
 """Who answers knows the deadline, too, and what has missed it: it is ended only if it does not say so."""
 
@@ -124,6 +126,18 @@ class Streams:
         """A frame is for a call that has ended: too late if we ended it, else wrong."""
         if stream not in self._ended_early:
             self.refuse(stream, frames.STREAM_CLOSED)
+
+    def reset(self, stream: int) -> None:
+        """The client wants no answer any more.
+
+        Raises:
+            ProtocolError: it has done so too often, too soon.
+        """
+        call = self.calls.get(stream)
+        if call is None or time.monotonic() - call.began < RAPID_SECONDS:
+            self.count()
+        if call is not None:
+            self.cancel(call)
 
     def refuse(self, stream: int, code: int) -> None:
         """End a stream with HTTP/2's error code, for what its client did."""

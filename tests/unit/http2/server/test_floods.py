@@ -111,15 +111,33 @@ async def test_who_reads_nothing_is_answered_no_more_often_than_others() -> None
         assert len(client.kinds(frames.SETTINGS)) <= FREE + 450
 
 
-async def test_a_bomb_of_headers_is_refused_without_being_unfolded() -> None:
-    big = b"\x40" + header("x", "y" * 4000)[1:]  # kept in the table
-    bomb = frame(frames.HEADERS, 5, 1, block() + big) + frame(
-        frames.HEADERS, 5, 3, block() + b"\xbe" * 16_000
-    )
-    async with raw(bomb, call(5)) as (_, client):
+BIG_FIELD = b"\x40" + header("x", "y" * 4000)[1:]  # kept in the table
+
+
+async def test_more_headers_than_allowed_are_refused() -> None:
+    many = frame(frames.HEADERS, 5, 3, block() + b"\xbe" * 10)
+    async with raw(frame(frames.HEADERS, 5, 1, block() + BIG_FIELD), many, call(5)) as (_, client):
         await client.until(lambda: client.is_ended(3))
         assert b"grpc-status\x018" in client.trailers(3)
         assert await client.answered(5) == b"hello"
+
+
+async def test_a_bomb_of_headers_is_not_unfolded() -> None:
+    bomb = frame(frames.HEADERS, 5, 3, block() + b"\xbe" * 16_000)
+    async with raw(frame(frames.HEADERS, 5, 1, block() + BIG_FIELD), bomb) as (_, client):
+        assert (await client.dismissed())[0] == CALM
+
+
+async def test_a_call_that_missed_its_deadline_is_no_rapid_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http2.streams.RAPID_SECONDS", 0.0)
+    calls = b"".join(
+        opening(stream, (":path", WAIT)) + frame(frames.RST_STREAM, 0, stream, RESET)
+        for stream in range(1, 2 * FREE + 1000, 2)
+    )
+    async with raw(calls) as (_, client):
+        last = 2 * FREE + 1001
+        client.say(call(last))
+        assert await client.answered(last) == b"hello"
 
 
 async def test_a_table_is_kept_in_step_through_headers_that_are_refused() -> None:
