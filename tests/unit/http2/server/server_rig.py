@@ -41,6 +41,7 @@ class Echo:
 
     Attributes:
         contexts: of the calls that were begun.
+        tasks: in which Echo was asked; None where it took none.
         cancelled: how many were cancelled.
         is_open: Wait answers while it is set, as Many reads.
         read: how many messages Many has read.
@@ -48,11 +49,13 @@ class Echo:
 
     def __init__(self) -> None:
         self.contexts: list[Context] = []
+        self.tasks: list[asyncio.Task[Any] | None] = []
         self.cancelled = 0
         self.is_open = asyncio.Event()
         self.read = 0
 
     async def echo(self, data: bytes, context: Context) -> bytes:
+        self.tasks.append(asyncio.current_task())
         self.contexts.append(context)
         context.trailers.append(("seen", str(len(data))))
         return data

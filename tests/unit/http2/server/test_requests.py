@@ -1,12 +1,26 @@
 """What is no call of gRPC's, or asks for what there is not, is answered as its specification says."""
 
+import asyncio
+
 import pytest
 from grpc import StatusCode
 
 from gateway.http2 import frames
 from gateway.http2.frames import frame, header
 from gateway.http2.request_head import Head, Malformed, read_head
-from tests.unit.http2.server.server_rig import HEADERS, WAIT, call, data, enveloped, opening, raw
+from gateway.protocols.grpc_methods import Context, Method
+from tests.grpc_serving import GrpcServing
+from tests.unit.http2.server.server_rig import (
+    ECHO,
+    HEADERS,
+    WAIT,
+    Client,
+    call,
+    data,
+    enveloped,
+    opening,
+    raw,
+)
 
 
 def head(*changes: tuple[str, str]) -> Head:
@@ -98,6 +112,39 @@ async def test_calls_of_one_read_begin_together() -> None:
         echo.is_open.set()
         for stream in range(1, 17, 2):
             await client.answered(stream)
+
+
+async def test_what_need_not_wait_takes_no_task() -> None:
+    async with raw(call(1)) as (echo, client):
+        await client.answered(1)
+        client.say(opening(3))
+        await client.round_trip()
+        client.say(data(3, enveloped(b"later")))
+        await client.answered(3)
+        assert [task is None for task in echo.tasks] == [True, False]
+
+
+async def test_a_handler_that_is_cancelled_from_within_ends_its_call_alone() -> None:
+    async def cancelled(_: bytes, __: Context) -> bytes:
+        raise asyncio.CancelledError
+
+    async with GrpcServing({ECHO: Method(cancelled)}) as server:
+        client = await Client.to(server.address, call(1), call(3, b"x", (":path", "/no/Such")))
+        await client.until(lambda: client.is_ended(1) and client.is_ended(3))
+        assert header("grpc-status", "1") in client.trailers(1)
+        await client.close()
+
+
+async def test_a_handler_that_breaks_ends_its_call_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    async def broken(_: bytes, __: Context) -> bytes:
+        raise ZeroDivisionError("secret")
+
+    async with GrpcServing({ECHO: Method(broken)}) as server:
+        client = await Client.to(server.address, call(1), call(3, b"x", (":path", "/no/Such")))
+        await client.until(lambda: client.is_ended(1) and client.is_ended(3))
+        assert header("grpc-message", "internal error") in client.trailers(1)
+        await client.close()
+    assert "request_failed" in capsys.readouterr().out
 
 
 async def test_a_call_answered_before_its_end_is_told_to_send_no_more() -> None:
