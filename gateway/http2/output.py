@@ -19,12 +19,14 @@ class Output:
     Attributes:
         sending: the windows.
         is_held: a flush is to come: nothing needs to be scheduled.
+        is_busy: something of a call was sent, or has come, since the client's last ping.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         transport.set_write_buffer_limits(WRITE_BYTES)
         self.sending: Sending[IncomingCall] = Sending(self._write)
         self.is_held = False
+        self.is_busy = False
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes | memoryview] = []
@@ -63,6 +65,7 @@ class Output:
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
         """Write these after all that was collected."""
+        self.is_busy = self.is_busy or bool(parts)
         whole, self._parts = self._parts + parts, []
         if not self._transport.is_closing():
             self._transport.writelines(whole)

@@ -17,7 +17,7 @@ class Patience:
     fail is the same in other words (CVE-2025-8671).
 
     Args:
-        ping_seconds: pings that come sooner after another, while nothing is sent, are counted.
+        ping_seconds: pings that come sooner after another, while no call goes on, are counted.
         clock: seconds, monotonic.
     """
 
@@ -26,7 +26,7 @@ class Patience:
         self._clock = clock
         self._spent = 0.0
         self._at = clock()
-        self._pinged = 0.0
+        self._pinged = -ping_seconds
         self._strikes = 0
 
     def is_spent(self) -> bool:
@@ -39,19 +39,20 @@ class Patience:
         self._at = now
         return self._spent > FREE
 
-    def sent(self) -> None:
-        """Something of a call was sent: who pings now measures how fast it comes (gRPC proposal A8)."""
-        self._strikes = 0
-        self._pinged = 0.0
-
     def answered(self) -> None:
         """A call was."""
         self._spent = max(0.0, self._spent - 1)
 
-    def is_pinged_out(self) -> bool:
-        """Count a ping; whether there have been too many."""
+    def is_pinged_out(self, *, is_busy: bool) -> bool:
+        """Count a ping; whether there have been too many.
+
+        Args:
+            is_busy: calls have gone on since the last one: who pings then measures how fast (proposal A8).
+        """
         now = self._clock()
-        if self._pinged and now - self._pinged < self._ping_seconds:
+        if is_busy:
+            self._strikes = 0
+        elif now - self._pinged < self._ping_seconds:
             self._strikes += 1
         self._pinged = now
         return self._strikes > PING_STRIKES

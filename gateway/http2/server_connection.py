@@ -187,6 +187,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         size = len(payload)
+        self._output.is_busy = True
         self._received += size
         if self._received > RECEIVE_BYTES // 2:
             self._output.add(frames.window_update(0, self._received))
@@ -256,8 +257,9 @@ class ServerConnection(asyncio.Protocol):
             raise ProtocolError("a ping of another size", frames.FRAME_SIZE_ERROR)
         if not flags & frames.ACK:
             self._streams.count()
-            if self._streams.patience.is_pinged_out():
+            if self._streams.patience.is_pinged_out(is_busy=self._output.is_busy):
                 raise ProtocolError("too_many_pings", frames.ENHANCE_YOUR_CALM)
+            self._output.is_busy = False
             self._output.add(frame(frames.PING, frames.ACK, 0, payload))
         elif payload == LEAVING:
             self.close_door()
@@ -268,6 +270,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _on_window(self, _: int, stream: int, payload: bytes) -> None:
         more = frames.number(payload)
+        self._output.is_busy = True
         if stream:
             if self._has_begun(stream):
                 self._streams.enlarge(stream, more)

@@ -178,7 +178,7 @@ class Streams:
         """Send what it has, or as much as there is room for."""
         if self.calls.get(call.stream) is not call:
             return
-        self.patience.sent()
+        self._output.is_busy = True
         output, sending, stream = self._output, self._output.sending, call.stream
         size = sum(map(len, call.unsent))
         if size and not call.is_open:
@@ -251,5 +251,4 @@ class Streams:
 
     def _tell(self, told: bytes) -> None:
         if told:
-            self.patience.sent()
             self._output.add(told)
