@@ -240,6 +240,7 @@ class ServerConnection(asyncio.Protocol):
         if flags & frames.ACK:
             if payload:
                 raise ProtocolError("an acknowledgement has no settings", frames.FRAME_SIZE_ERROR)
+            self._streams.knows_limits = True
             return
         said = dict(frames.checked_settings(payload))  # the last of several wins
         if frames.INITIAL_WINDOW_SIZE in said:

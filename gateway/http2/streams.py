@@ -39,6 +39,7 @@ class Streams:
     Attributes:
         calls: by their streams; those that have not ended.
         last: the highest stream that has begun.
+        knows_limits: the client has heard how many calls it may have; before, it may have begun any number.
         patience: with the client.
         on_idle: told that the last call has ended, a moment later.
     """
@@ -46,6 +47,7 @@ class Streams:
     def __init__(self, output: Output, begin: Begin, limits: Limits) -> None:
         self.calls: dict[int, IncomingCall] = {}
         self.last = 0
+        self.knows_limits = False
         self.patience = Patience(limits.client_ping_seconds)
         self._output = output
         self._begin = begin
@@ -63,8 +65,10 @@ class Streams:
         self.last = stream
         if head is None or (is_whole and head.length > 0):
             self.refuse(stream, frames.PROTOCOL_ERROR)
-        elif len(self.calls) + len(self._cancelled) >= self._limits.streams:
-            self.refuse(stream, frames.REFUSED_STREAM)
+        elif len(self.calls) >= self._limits.streams or len(self._cancelled) > self._limits.streams:
+            if self.knows_limits or self._output.sending.is_paused:
+                self.count()
+            self._output.add(self._reset(stream, frames.REFUSED_STREAM))
         else:
             window = self._output.sending.first_window
             call = IncomingCall(self, stream, head, time.monotonic(), window, self._limits.message_bytes)
@@ -152,7 +156,7 @@ class Streams:
         call.is_over = True
         self._tell(self._forget(call))
         if call.task is not None and not call.task.done():
-            # It counts until it has ended, else a client could have any number of them by resets.
+            # There are only so many of these, too, else a client could have any number by resets.
             self._cancelled.add(call.task)
             call.task.add_done_callback(self._cancelled.discard)
             call.task.cancel()

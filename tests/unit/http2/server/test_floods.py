@@ -64,6 +64,20 @@ async def test_more_streams_than_allowed_are_refused() -> None:
         assert await client.answered(7) == b"hello"
 
 
+@pytest.mark.parametrize("knows", [False, True])
+async def test_who_has_not_heard_the_limit_may_be_over_it(knows: bool) -> None:
+    acknowledged = frame(frames.SETTINGS, frames.ACK, 0, b"") if knows else b""
+    first = 2 * FREE + 1001
+    says = acknowledged + b"".join(opening(stream, (":path", WAIT)) for stream in range(1, first, 2))
+    async with raw(says, streams=1) as (_, client):
+        if knows:
+            assert (await client.dismissed())[0] == CALM
+        else:
+            await client.until(lambda: len(client.kinds(frames.RST_STREAM)) == FREE + 499)
+            client.say(frame(frames.RST_STREAM, 0, 1, RESET), call(first))
+            assert await client.answered(first) == b"hello"
+
+
 async def test_who_pings_too_often_while_nothing_is_sent_is_sent_away() -> None:
     async with raw() as (_, client):
         for _ in range(4):
