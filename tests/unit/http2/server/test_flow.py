@@ -6,13 +6,13 @@ import pytest
 
 from gateway.http2 import frames
 from gateway.http2.frames import frame
+from tests.unit.http2.server.h2_client import by_h2
 from tests.unit.http2.server.server_rig import (
     BIG,
     ECHO,
     MANY,
     SOON,
     WAIT,
-    by_h2,
     call,
     data,
     enveloped,
