@@ -163,9 +163,10 @@ class IncomingCall:
         """End it, after all that was answered."""
         block = _OK if code is StatusCode.OK else header("grpc-status", str(code.value[0]))
         if details:
-            block += header("grpc-message", quote(details, safe=_TEXT))
+            block += header("grpc-message", quote(details, safe=_TEXT, errors="replace"))
         for name, value in trailers:
-            block += header(name, value if value.isascii() else quote(value))
+            is_plain = value.isascii() and value.isprintable()
+            block += header(name, value if is_plain else quote(value, safe=_TEXT, errors="replace"))
         self._end(block)
 
     def refuse_http(self, status: int) -> None:

@@ -17,6 +17,7 @@ FORBIDDEN = re.compile(rb"[\0\r\n]").search
 OF_HTTP_1 = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 ENCODINGS = frozenset(("identity", "gzip", "deflate"))
+MAX_DIGITS = 18
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])").fullmatch
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _BINARY = b"-bin"
@@ -89,7 +90,7 @@ def read_head(fields: Sequence[Field]) -> Head:
     }
     path = pseudo[b":path"].decode("latin-1")
     length = regular.get(b"content-length", b"-1")
-    if not (length == b"-1" or length.isdigit()):
+    if not (length == b"-1" or (length.isdigit() and len(length) <= MAX_DIGITS)):
         raise Malformed
     try:
         _check(pseudo[b":method"], metadata)
@@ -117,7 +118,7 @@ def _check(method: bytes, metadata: Mapping[str, str]) -> None:
         raise Refusal(None, "the content type is none of gRPC's", 415)
     encoding = metadata.get("grpc-encoding", "identity")
     if encoding not in ENCODINGS:
-        raise Refusal(StatusCode.UNIMPLEMENTED, f'Compression algorithm "{encoding}" is not supported')
+        raise Refusal(StatusCode.UNIMPLEMENTED, f'Compression algorithm "{encoding[:100]}" is not supported')
 
 
 def _timeout_seconds(text: str | None) -> float | None:

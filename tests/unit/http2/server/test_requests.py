@@ -8,7 +8,7 @@ from grpc import StatusCode
 from gateway.http2 import frames
 from gateway.http2.frames import frame, header
 from gateway.http2.request_head import Head, Malformed, read_head
-from gateway.protocols.grpc_methods import Context, Method
+from gateway.protocols.grpc_methods import Context, Failed, Method
 from tests.grpc_serving import GrpcServing
 from tests.unit.http2.server.server_rig import (
     ECHO,
@@ -97,9 +97,23 @@ def test_what_is_no_timeout_is_refused(text: str) -> None:
     assert refusal.code is StatusCode.INTERNAL
 
 
-def test_a_length_that_is_no_number_is_malformed() -> None:
+@pytest.mark.parametrize("text", ["-1x", "", "9" * 5000])
+def test_a_length_that_is_no_number_is_malformed(text: str) -> None:
     with pytest.raises(Malformed):
-        head(("content-length", "-1x"))
+        head(("content-length", text))
+
+
+async def test_whatever_an_answer_says_is_sent_in_a_form_that_clients_take() -> None:
+    async def odd(_: bytes, __: Context) -> bytes:
+        raise Failed(StatusCode.NOT_FOUND, "lone \ud800 \n", (("a", "line\nend"), ("b", "ü")))
+
+    async with GrpcServing({ECHO: Method(odd)}) as server:
+        client = await Client.to(server.address, call(1), call(3, b"", ("grpc-encoding", "x" * 9000)))
+        await client.until(lambda: client.is_ended(1) and client.is_ended(3))
+        for pair in (("grpc-message", "lone ? %0A"), ("a", "line%0Aend"), ("b", "%C3%BC")):
+            assert header(*pair) in client.trailers(1)
+        assert len(client.trailers(3)) < 1000
+        await client.close()
 
 
 async def test_calls_of_one_read_begin_together() -> None:
