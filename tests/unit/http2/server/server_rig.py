@@ -14,7 +14,7 @@ from tests.grpc_serving import GrpcServing
 
 SERVICE = "/inferway.test.Echo"
 ECHO, WAIT, BIG, FAIL, MANY = (f"{SERVICE}/{name}" for name in ("Echo", "Wait", "Big", "Fail", "Many"))
-SOON = 5.0
+SOON = 20.0
 HEADERS = (
     (":method", "POST"),
     (":scheme", "http"),
