@@ -1,12 +1,10 @@
 """The composition root: what a process keeps, and the configuration that it serves (`gateway/serving.py`)."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import grpc
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -20,11 +18,12 @@ from gateway.control import Control, OneProcess
 from gateway.http_app import http_app
 from gateway.listener_tls import ListenerTls
 from gateway.metrics import Metrics
-from gateway.protocols import oip_grpc, tfserving_grpc, torchserve_grpc
+from gateway.protocols import grpc_health, grpc_reflection, oip_grpc, tfserving_grpc, torchserve_grpc
 from gateway.protocols.edge import Edge
-from gateway.protocols.grpc_health import health_handler
-from gateway.protocols.grpc_keys import KeyInterceptor
-from gateway.protocols.latest import LatestHandlers, LatestHttp
+from gateway.protocols.grpc_answer import GrpcAnswers
+from gateway.protocols.grpc_keys import GrpcKeys
+from gateway.protocols.grpc_methods import Methods
+from gateway.protocols.latest import LatestHttp
 from gateway.redis_link import RedisLink, open_link
 from gateway.serving import Serving, build_serving
 from gateway.settings import Settings
@@ -48,14 +47,14 @@ class Front:
         serving: the models, pools and chain.
         edge: what the protocols have of it.
         http: the routes of the HTTP port.
-        grpc: every gRPC service, by the names that clients call, and their health.
+        grpc: the methods of every gRPC service, of their health and of reflection.
     """
 
     settings: Settings
     serving: Serving
     edge: Edge
     http: FastAPI
-    grpc: Sequence[grpc.GenericRpcHandler]
+    grpc: Methods
 
 
 class Gateway:
@@ -68,6 +67,7 @@ class Gateway:
     Attributes:
         metrics: of this process.
         http: the app of the HTTP port.
+        grpc: answers the calls of the gRPC port.
         admin: the app of the admin port, of a gateway that is one process.
         control: what the admin port may ask of this process.
         front: the configuration that is served.
@@ -106,6 +106,7 @@ class Gateway:
         )
         self.front = _front(settings, serving, edge)
         self.http = LatestHttp(lambda: self.front.http)
+        self.grpc = GrpcAnswers(lambda: self.front.grpc, edge, GrpcKeys(access, edge) if access else None)
         self.control = Control(lambda: self.serving, lambda: self.edge.ready, self._lasting)
         self.admin = admin_app(Operations(OneProcess(self.control)), settings.server.admin_writes)
         self._retiring: dict[asyncio.Task[None], Front] = {}
@@ -122,15 +123,6 @@ class Gateway:
     def serving(self) -> Serving:
         """The configuration that is served."""
         return self.front.serving
-
-    def grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Every gRPC service, of the configuration that is served when a call comes."""
-        return [LatestHandlers(lambda: self.front.grpc)]
-
-    def grpc_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        """What every gRPC call meets before its message is received."""
-        access = self.edge.access
-        return [KeyInterceptor(access, self.edge)] if access else []
 
     def prepare(self, settings: Settings) -> Front:
         """Another configuration, beside the one that is served: not started. May run in a thread.
@@ -232,7 +224,11 @@ def build(settings: Settings, root: Path) -> Gateway:
 
 def _front(settings: Settings, serving: Serving, edge: Edge) -> Front:
     services = (oip_grpc.SERVICE, tfserving_grpc.PREDICTION_SERVICE, tfserving_grpc.MODEL_SERVICE)
-    modules = (oip_grpc, tfserving_grpc, torchserve_grpc)
-    handlers = [handler for module in modules for handler in module.handlers(edge)]
-    health = health_handler(edge, *services, torchserve_grpc.SERVICE)
-    return Front(settings, serving, edge, http_app(edge), [*handlers, health])
+    methods = {
+        **oip_grpc.methods(edge),
+        **tfserving_grpc.methods(edge),
+        **torchserve_grpc.methods(edge),
+        **grpc_health.methods(edge, *services, torchserve_grpc.SERVICE),
+        **grpc_reflection.methods(),
+    }
+    return Front(settings, serving, edge, http_app(edge), methods)

@@ -8,7 +8,6 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import grpc
 import structlog
 
 from gateway.configuration import ConfigurationError
@@ -40,7 +39,8 @@ class ListenerTls:
         root: what their paths are relative to.
 
     Attributes:
-        context: for HTTP; new connections get what the last refresh has read.
+        http: the context of that port; new connections get what the last refresh has read.
+        grpc: the context of that one.
 
     Raises:
         ConfigurationError: a file is missing, is no PEM, or does not fit the others.
@@ -52,9 +52,8 @@ class ListenerTls:
         self._client_ca = root / settings.client_ca if settings.client_ca else None
         self._watch = FileWatch(filter(None, (self._certificate, self._key, self._client_ca)))
         self._is_stale = False
-        self.context = _Newest(ssl.PROTOCOL_TLS_SERVER)
-        self.context.newest = self._new_context()
-        self._grpc = self._new_grpc()
+        self.http, self.grpc = _Newest(ssl.PROTOCOL_TLS_SERVER), _Newest(ssl.PROTOCOL_TLS_SERVER)
+        self.http.newest, self.grpc.newest = self._new_contexts()
 
     def refresh(self) -> None:
         """Take new files, if there are any; those that cannot be used are logged, and the old ones stay."""
@@ -62,24 +61,22 @@ class ListenerTls:
             return
         self._is_stale = True
         try:
-            context, configuration = self._new_context(), self._new_grpc()
+            http, grpc = self._new_contexts()
         except ConfigurationError as error:
             _log.error("certificate_not_renewed", error=str(error))
             return
-        self.context.newest, self._grpc = context, configuration
+        self.http.newest, self.grpc.newest = http, grpc
         self._is_stale = False
         _log.info("certificate_renewed", certificate=str(self._certificate))
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
-        """For gRPC, which asks at every handshake, from a thread of its own."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._grpc, lambda: self._grpc, require_client_authentication=self._client_ca is not None
-        )
+    def _new_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """For HTTP and for gRPC."""
+        return self._new_context("http/1.1"), self._new_context("h2")
 
-    def _new_context(self) -> ssl.SSLContext:
+    def _new_context(self, speaks: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([speaks])
         try:
             context.load_cert_chain(self._certificate, self._key)
             if self._client_ca:
@@ -94,12 +91,6 @@ class ListenerTls:
                 _read(path)
             raise
         return context
-
-    def _new_grpc(self) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [(_read(self._key), _read(self._certificate))],
-            root_certificates=_read(self._client_ca) if self._client_ca else None,
-        )
 
 
 def _read(path: Path) -> bytes:

@@ -2,41 +2,24 @@
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
-import grpc
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
+from gateway.grpc_server import GrpcServer, limits
 from gateway.http_connection import HttpConnection
-from gateway.protocols.grpc_reflection import enable_reflection
 from gateway.reload import Reloads
 from gateway.settings import ServerSettings
 
 _log = structlog.get_logger()
 
-GRPC_OVERHEAD_BYTES = 64 * 1024
-"""What a message holds beside its tensors: the limit is on what the client sends, not on our framing."""
-GRPC_METADATA_BYTES = 16 * 1024
-"""Of one call; the HTTP port's heads may be larger, since cookies and proxies' headers come there."""
-GRPC_STREAMS = 1000
-"""Calls at a time on one connection; further ones wait at the client, or open another."""
-GRPC_FILES_DIVISOR = 4
-"""gRPC connections may take this part of the files that the process may open (see http_connection)."""
-GRPC_HANDSHAKE_SECONDS = 30
-GRPC_PING_SECONDS = 60
-"""A connection on which nothing came for so long is asked whether it is still there ..."""
-GRPC_PONG_SECONDS = 20
-"""... and closed when it does not answer within this."""
-GRPC_CLIENT_PING_SECONDS = 10
-"""Clients that ping more often than this, while nothing is sent, are sent away (`too_many_pings`)."""
 UNTAKEN_SECONDS = 30
 """How long a caller may take nothing of its reply."""
 LISTEN_POLL_SECONDS = 0.01
@@ -154,15 +137,19 @@ async def listen(
     Raises:
         ConfigurationError: the gRPC port is taken.
     """
-    grpc_server, grpc_port = await _grpc_server(gateway, settings, shares_grpc=shares_grpc)
-    public = gateway.tls.context if gateway.tls else None
+    tls = gateway.tls
+    grpc_server = GrpcServer(gateway.grpc.begin, limits(settings), tls.grpc if tls else None)
+    grpc_socket = bind(settings.host, settings.grpc_port, "grpc_port", is_shared=shares_grpc)
+    grpc_address = address(grpc_socket)
+    await grpc_server.start(grpc_socket)
+    public = tls.http if tls else None
     servers = {
         bound: new_server(app, settings, public if app is gateway.http else None)
         for bound, app in apps.items()
     }
     serving = [asyncio.create_task(server.serve(sockets=[bound])) for bound, server in servers.items()]
     names = {"http" if app is gateway.http else "admin": address(bound) for bound, app in apps.items()}
-    _log.info("gateway_started", grpc=f"{settings.host}:{grpc_port}", **names)
+    _log.info("gateway_started", grpc=grpc_address, **names)
     if began is not None:
         await _until_all_listen(servers.values(), serving)
         began.set()
@@ -181,8 +168,14 @@ async def listen(
         task.result()
 
 
-def bind(host: str, port: int, setting: str) -> socket.socket:
+def bind(host: str, port: int, setting: str, *, is_shared: bool = False) -> socket.socket:
     """A socket that is bound and does not listen yet.
+
+    Args:
+        host: whose addresses to listen on.
+        port: its number.
+        setting: which moves it.
+        is_shared: other processes of this gateway have sockets on the same port.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -190,6 +183,7 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(is_shared))
     # Connections inherit it: one whose caller takes nothing of its reply is closed by the kernel. Neither
     # asyncio nor uvicorn ever give up on it, nor on the memory that the reply is in.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
@@ -219,47 +213,3 @@ def address(listener: socket.socket) -> str:
     """Host and port of a socket that is bound."""
     host, port = listener.getsockname()[:2]
     return f"{host}:{port}"
-
-
-async def _grpc_server(
-    gateway: Gateway, settings: ServerSettings, *, shares_grpc: bool
-) -> tuple[grpc.aio.Server, int]:
-    options = [*_grpc_options(settings), ("grpc.so_reuseport", int(shares_grpc))]
-    server = grpc.aio.server(interceptors=gateway.grpc_interceptors(), options=options)
-    server.add_generic_rpc_handlers(gateway.grpc_handlers())
-    enable_reflection(server)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        address = f"{host}:{settings.grpc_port}"
-        if gateway.tls is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, gateway.tls.grpc_credentials())
-    except RuntimeError as error:
-        raise port_taken(host, settings.grpc_port, "grpc_port", "address in use") from error
-    await server.start()
-    return server, port
-
-
-def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    """Bounds on what a client may send and hold."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    options = [
-        ("grpc.max_receive_message_length", settings.max_request_bytes + GRPC_OVERHEAD_BYTES),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", GRPC_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", GRPC_METADATA_BYTES),
-        ("grpc.max_concurrent_streams", GRPC_STREAMS),
-        ("grpc.max_allowed_incoming_connections", files // GRPC_FILES_DIVISOR),
-        ("grpc.server_handshake_timeout_ms", 1000 * GRPC_HANDSHAKE_SECONDS),
-        ("grpc.keepalive_time_ms", 1000 * GRPC_PING_SECONDS),
-        ("grpc.keepalive_timeout_ms", 1000 * GRPC_PONG_SECONDS),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 1000 * GRPC_CLIENT_PING_SECONDS),
-    ]
-    if settings.max_connection_age_seconds:
-        options += [
-            ("grpc.max_connection_age_ms", round(1000 * settings.max_connection_age_seconds)),
-            ("grpc.max_connection_age_grace_ms", round(1000 * settings.max_connection_age_grace_seconds)),
-        ]
-    return options

@@ -7,12 +7,12 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import unquote
 
 from grpc import StatusCode
 
-from gateway.http2.frames import Headers, header
+from gateway.http2.frames import END_STREAM, Headers, header
 
 PREFIX_BYTES = 5
 """In front of a message: whether it is compressed, and its length."""
@@ -81,6 +81,8 @@ class Call:
         repeats: how often it was sent again.
     """
 
+    LAST: ClassVar[int] = END_STREAM
+
     __slots__ = (
         "_expected",
         "_limit",
@@ -131,6 +133,10 @@ class Call:
         if self.deadline == math.inf:
             return self.headers
         return self.headers + header("grpc-timeout", timeout_text(self.deadline - time.monotonic()))
+
+    def sent(self) -> bytes:
+        """All of it has been; nothing follows."""
+        return b""
 
     def leave(self, _: asyncio.Future[bytes]) -> None:
         """The reply is there, or nobody waits for it any more."""

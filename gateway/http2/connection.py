@@ -1,7 +1,7 @@
-"""One connection: its streams, and how it ends.
+"""A client's connection: its streams, and how it ends.
 
 Longer than most files here: each kind of frame changes the same few tables of calls, and a part of it that
-stood elsewhere would reach into them. What can stand alone does: `frames.py`, `sending.py`, `call.py`.
+stood elsewhere would reach into them. What can stand alone does: `reading.py`, `sending.py`, `call.py`.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ from grpc import StatusCode
 
 from gateway.http2 import frames
 from gateway.http2.call import MAX_REPEATS, Call, withdraw
-from gateway.http2.frames import HEAD_BYTES, HeaderReader, Headers, ProtocolError, frame
-from gateway.http2.sending import Sending
+from gateway.http2.frames import LAST_STREAM, HeaderReader, Headers, ProtocolError, frame
+from gateway.http2.reading import FrameReader
+from gateway.http2.sending import CallSending
 
 RECEIVE_BYTES = 2**30
 """What the server may send before we have given some back; what one call may bring is bounded by itself."""
@@ -25,7 +26,6 @@ REFUSED_SECONDS = 0.1
 """How long a refused call waits at most, with others under way, until it is sent again."""
 MAX_UNREAD_ANSWERS = 1000
 """To pings and settings, while the server does not read: one that goes on asking would fill the memory."""
-LAST_STREAM = 2**31 - 1
 MAX_BLOCK_BYTES = 1024 * 1024
 
 
@@ -54,8 +54,6 @@ class Connection(asyncio.Protocol):
         self._headers = HeaderReader()
         self._calls: dict[int, Call] = {}
         self._waiting: dict[Call, None] = {}
-        self._buffer = b""
-        self._block: tuple[int, int, bytearray] | None = None
         self._next_stream = 1
         self.takes_calls = True
         self.has_answered = False
@@ -63,16 +61,15 @@ class Connection(asyncio.Protocol):
         self._is_full = False
         self._consumed = 0
         self._unread_answers = 0
-        self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
+        self._on_frame = {
             frames.DATA: self._on_data,
-            frames.HEADERS: self._on_headers,
-            frames.CONTINUATION: self._on_continuation,
+            frames.HEADERS: self._on_block,
             frames.RST_STREAM: self._on_reset,
             frames.SETTINGS: self._on_settings,
             frames.PUSH_PROMISE: self._on_push,
             frames.PING: self._on_ping,
             frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: lambda _, stream, payload: self._sending.enlarge(stream, payload),
+            frames.WINDOW_UPDATE: self._on_window,
         }
 
     # --- what the channel does
@@ -138,7 +135,8 @@ class Connection(asyncio.Protocol):
         """Say what we take; calls begin once the server has, too."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's inherits from no class of asyncio
         self._transport.set_write_buffer_limits(WRITE_BYTES)
-        self._sending = Sending(self._transport)
+        self._reader = FrameReader(self._on_frame, MAX_BLOCK_BYTES, self._transport.is_closing)
+        self._sending = CallSending(self._transport.writelines)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._fail(ConnectionError("over TLS the server does not offer HTTP/2 (ALPN)"))
@@ -166,54 +164,24 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what has come whole, and keep the rest."""
-        if self._buffer:
-            data = self._buffer + data
         try:
-            read = self._read(data)
+            self._reader.read(data)
         except (ProtocolError, struct.error) as error:
             code = error.code if isinstance(error, ProtocolError) else frames.FRAME_SIZE_ERROR
-            self._transport.write(frame(frames.GOAWAY, 0, 0, struct.pack(">II", 0, code)))
+            self._transport.write(frames.goaway(0, code))
             self._fail(ConnectionError(f"HTTP/2: {error}"))
             return
-        self._buffer = data[read:]
         if self._sending.blocked:
             self._sending.go_on()
         if not self.takes_calls and not self._calls:
             self._transport.close()
-
-    def _read(self, data: bytes) -> int:
-        """Handle the whole frames; how many bytes those are.
-
-        Raises:
-            ProtocolError, struct.error: they break the rules.
-        """
-        at, length = 0, len(data)
-        while length - at >= HEAD_BYTES and not self._transport.is_closing():
-            high, low, kind, flags, stream = frames.parse_head(data, at)
-            size = high << 8 | low
-            if kind != frames.SETTINGS and not self.is_ready.done():
-                raise ProtocolError(f"the server speaks no HTTP/2, it began with {data[:16]!r}")
-            if size > frames.FRAME_BYTES:
-                raise ProtocolError("a frame is too large", frames.FRAME_SIZE_ERROR)
-            end = at + HEAD_BYTES + size
-            if end > length:
-                break
-            if self._block is not None and kind != frames.CONTINUATION:
-                raise ProtocolError("a header block is interrupted")
-            if not stream & LAST_STREAM and kind in frames.OF_A_STREAM:
-                raise ProtocolError("a frame of a stream has none")
-            handler = self._handlers.get(kind)
-            if handler is not None:
-                handler(flags, stream & LAST_STREAM, data[at + HEAD_BYTES : end])
-            at = end
-        return at
 
     # --- frames
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         self._consumed += len(payload)
         if self._consumed >= RECEIVE_BYTES // 2:
-            self._transport.write(frame(frames.WINDOW_UPDATE, 0, 0, self._consumed.to_bytes(4, "big")))
+            self._transport.write(frames.window_update(0, self._consumed))
             self._consumed = 0
         call = self._calls.get(stream)
         if call is None:
@@ -222,24 +190,6 @@ class Connection(asyncio.Protocol):
             self._end(call, frames.CANCEL)
         elif flags & frames.END_STREAM:
             self._finish(call, {})
-
-    def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
-        payload = frames.unpadded(flags, payload)
-        if flags & frames.END_HEADERS:
-            self._on_block(flags, stream, payload)
-        else:
-            self._block = (flags, stream, bytearray(payload))
-
-    def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is None or self._block[1] != stream:
-            raise ProtocolError("a header block goes on that has not begun")
-        first, _, block = self._block
-        block += payload
-        if len(block) > MAX_BLOCK_BYTES:
-            raise ProtocolError("a header block is too large")
-        if flags & frames.END_HEADERS:
-            self._block = None
-            self._on_block(first, stream, bytes(block))
 
     def _on_block(self, flags: int, stream: int, block: bytes) -> None:
         call = self._calls.get(stream)
@@ -252,7 +202,7 @@ class Connection(asyncio.Protocol):
             self._end(call, frames.CANCEL)
 
     def _on_reset(self, _: int, stream: int, payload: bytes) -> None:
-        (code,) = struct.unpack(">I", payload)
+        code = frames.number(payload)
         call = self._take(stream)
         if call is None:
             return
@@ -284,6 +234,9 @@ class Connection(asyncio.Protocol):
         if not self.is_ready.done():
             self.is_ready.set_result(None)
         self._begin_waiting()
+
+    def _on_window(self, _: int, stream: int, payload: bytes) -> None:
+        self._sending.enlarge(stream, frames.number(payload))
 
     def _on_push(self, _: int, __: int, ___: bytes) -> None:
         raise ProtocolError("the server pushes, which it was told not to")
@@ -321,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, call: Call, code: int) -> None:
         self._take(call.stream)
-        self._transport.write(frame(frames.RST_STREAM, 0, call.stream, code.to_bytes(4, "big")))
+        self._transport.write(frames.reset(call.stream, code))
         self._begin_waiting()
         if not self.takes_calls and not self._calls:
             self._transport.close()

@@ -10,18 +10,20 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
     range(10)
 )
-OF_A_STREAM = frozenset((DATA, HEADERS, RST_STREAM, CONTINUATION))
+OF_A_STREAM = frozenset((DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION))
+OF_A_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITISED = 0x1, 0x1, 0x4, 0x8, 0x20
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
 MAX_HEADER_LIST_SIZE = 6
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR = 0x0, 0x1, 0x3, 0x6
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0x0, 0x1, 0x3, 0x5, 0x6
 REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 0x7, 0x8, 0x9, 0xB
 
 HEAD_BYTES = 9
 FRAME_BYTES = 16_384
 """The largest payload until the other side has allowed more; we never do."""
 MAX_FRAME_BYTES = 2**24 - 1
-PING_BYTES = 8
+PING_BYTES, PRIORITY_BYTES = 8, 5
+LAST_STREAM = 2**31 - 1
 WINDOW_BYTES = 65_535
 """What a side may send at first, over a connection and over a stream."""
 MAX_WINDOW_BYTES = 2**31 - 1
@@ -63,6 +65,49 @@ def settings(values: Iterable[tuple[int, int]]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values))
 
 
+def reset(stream: int, code: int) -> bytes:
+    """The end of one stream."""
+    return frame(RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
+def goaway(last: int, code: int, text: bytes = b"") -> bytes:
+    """No stream above `last` is begun."""
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + text)
+
+
+def window_update(stream: int, more: int) -> bytes:
+    """There is room for so many bytes more, on a stream or, for 0, on the connection."""
+    return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4, "big"))
+
+
+def number(payload: bytes) -> int:
+    """The one number that is in a frame, of 31 bits or an error code.
+
+    Raises:
+        ProtocolError: there is more or less.
+    """
+    if len(payload) != 4:  # noqa: PLR2004 - bytes of 32 bits
+        raise ProtocolError("a frame of another size than its kind has", FRAME_SIZE_ERROR)
+    return int.from_bytes(payload, "big") & LAST_STREAM
+
+
+def checked_settings(payload: bytes) -> Iterable[tuple[int, int]]:
+    """What a SETTINGS frame says.
+
+    Raises:
+        ProtocolError: a value that is not allowed.
+        struct.error: it is no list of settings.
+    """
+    for name, value in struct.iter_unpack(">HI", payload):
+        if name == ENABLE_PUSH and value > 1:
+            raise ProtocolError("a setting is neither on nor off")
+        if name == INITIAL_WINDOW_SIZE and value > MAX_WINDOW_BYTES:
+            raise ProtocolError("a window is too large", FLOW_CONTROL_ERROR)
+        if name == MAX_FRAME_SIZE and not FRAME_BYTES <= value <= MAX_FRAME_BYTES:
+            raise ProtocolError("frames may be of no such size")
+        yield name, value
+
+
 def greeting(reply_bytes: int, connection_bytes: int) -> bytes:
     """What a client begins with: no tables, no pushes.
 
@@ -76,8 +121,7 @@ def greeting(reply_bytes: int, connection_bytes: int) -> bytes:
         (INITIAL_WINDOW_SIZE, min(reply_bytes + WINDOW_BYTES, MAX_WINDOW_BYTES)),
         (MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST_BYTES),
     )
-    more = struct.pack(">I", connection_bytes - WINDOW_BYTES)
-    return PREFACE + settings(values) + frame(WINDOW_UPDATE, 0, 0, more)
+    return PREFACE + settings(values) + window_update(0, connection_bytes - WINDOW_BYTES)
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:

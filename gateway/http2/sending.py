@@ -1,7 +1,7 @@
-"""What one connection sends: messages in frames, as fast as the server's windows allow (RFC 9113, 5.2)."""
+"""What a connection sends: messages in frames, as fast as the other side's windows allow (RFC 9113, 5.2)."""
 
-import asyncio
-import struct
+from collections.abc import Callable
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from gateway.http2 import frames
 from gateway.http2.call import PREFIX_BYTES, Call
@@ -13,25 +13,86 @@ TURN_BYTES = 64 * 1024
 """Of a larger message is sent so much before it is another's turn."""
 
 
-class Sending:
-    """The windows of a connection and of its calls.
-
-    Args:
-        transport: what is sent goes there.
+class Outgoing(Protocol):
+    """What is sent on one stream.
 
     Attributes:
-        blocked: the calls that wait for room, by their streams, in the order of their turns.
-        is_paused: the server has not read what was sent before. What is small is sent all the same; it
-            overtakes the large ones, which then have not left yet.
-        frame_bytes: the largest payload that the server takes.
+        LAST: flags of the DATA frame with the last byte.
+        stream: its number.
+        window: how many bytes the other side has room for.
+        unsent: what is left, in pieces.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.blocked: dict[int, Call] = {}
+    LAST: ClassVar[int]
+    stream: int
+    window: int
+    unsent: list[memoryview]
+
+    def sent(self) -> bytes:
+        """All of it has been: the frames that follow."""
+
+
+OutgoingT = TypeVar("OutgoingT", bound=Outgoing)
+
+
+class Sending(Generic[OutgoingT]):
+    """The connection's window, and the turns of what waits for room.
+
+    Args:
+        write: takes what is sent, in pieces.
+
+    Attributes:
+        blocked: what waits for room, by its stream, in the order of their turns.
+        window: how many bytes the other side has room for, over all streams.
+        first_window: of a stream that opens now.
+        is_paused: the other side has not read what was sent before.
+        frame_bytes: the largest payload that it takes.
+    """
+
+    def __init__(self, write: Callable[[list[bytes | memoryview]], None]) -> None:
+        self.blocked: dict[int, OutgoingT] = {}
         self.frame_bytes = frames.FRAME_BYTES
         self.is_paused = False
-        self._transport = transport
-        self._window = self._first_window = frames.WINDOW_BYTES
+        self.window = self.first_window = frames.WINDOW_BYTES
+        self._write = write
+
+    def go_on(self) -> None:
+        """Send more of those that were blocked, in turns, as long as there is room."""
+        has_room = True
+        while has_room:
+            has_room = False
+            for each in [*self.blocked.values()]:
+                if self.is_paused:
+                    return
+                if (each.window > 0 and self.window > 0) or not each.unsent:
+                    self._turn(each)
+                    has_room = True
+
+    def _turn(self, each: OutgoingT) -> None:
+        parts: list[bytes | memoryview] = []
+        left = TURN_BYTES
+        while each.unsent and (room := min(self.window, each.window, self.frame_bytes, left)) > 0:
+            piece, rest = each.unsent[0][:room], each.unsent[0][room:]
+            each.unsent[:1] = [rest] if rest else []
+            self.window -= len(piece)
+            each.window -= len(piece)
+            left -= len(piece)
+            flags = 0 if each.unsent else each.LAST
+            parts += frame_head(len(piece), frames.DATA, flags, each.stream), piece
+        del self.blocked[each.stream]
+        if each.unsent:
+            self.blocked[each.stream] = each
+        elif rest_of_it := each.sent():
+            parts.append(rest_of_it)
+        self._write(parts)
+
+
+class CallSending(Sending[Call]):
+    """Of a client's calls, each of which is one message.
+
+    What is small is sent also while the server reads nothing; it overtakes the large ones, which then have
+    not left yet.
+    """
 
     def send(self, call: Call) -> None:
         """Headers and message of a call that has its stream, or as much as there is room for."""
@@ -40,62 +101,28 @@ class Sending:
         headers = call.block()
         head = frame_head(len(headers), frames.HEADERS, frames.END_HEADERS, call.stream)
         prefix = b"\0" + size.to_bytes(4, "big")
-        if length <= JOINED_BYTES and length <= self._window and length <= self._first_window:
-            self._window -= length
+        if length <= JOINED_BYTES and length <= self.window and length <= self.first_window:
+            self.window -= length
             data = frame_head(length, frames.DATA, frames.END_STREAM, call.stream)
-            self._transport.write(b"".join((head, headers, data, prefix, call.message)))
+            self._write([b"".join((head, headers, data, prefix, call.message))])
             return
-        self._transport.write(head + headers)
-        call.window = self._first_window
+        self._write([head + headers])
+        call.window = self.first_window
         call.unsent = [memoryview(prefix)]
         if size:
             call.unsent.append(memoryview(call.message))
         self.blocked[call.stream] = call
         self.go_on()
 
-    def go_on(self) -> None:
-        """Send more of those that were blocked, in turns, as long as there is room."""
-        has_room = True
-        while has_room:
-            has_room = False
-            for call in [*self.blocked.values()]:
-                if self._window <= 0 or self.is_paused:
-                    return
-                if call.window > 0:
-                    self._turn(call)
-                    has_room = True
-
-    def enlarge(self, stream: int, payload: bytes) -> None:
-        """There is room for so many bytes more, on a stream or, for 0, on the connection.
-
-        Raises:
-            struct.error: it is no number.
-        """
-        (more,) = struct.unpack(">I", payload)
-        more &= frames.MAX_WINDOW_BYTES
+    def enlarge(self, stream: int, more: int) -> None:
+        """There is room for so many bytes more, on a stream or, for 0, on the connection."""
         if stream == 0:
-            self._window += more
+            self.window += more
         elif stream in self.blocked:
             self.blocked[stream].window += more
 
     def resize(self, first_window: int) -> None:
         """Every stream has this window at first, also those that are open already."""
         for call in self.blocked.values():
-            call.window += first_window - self._first_window
-        self._first_window = first_window
-
-    def _turn(self, call: Call) -> None:
-        parts: list[bytes | memoryview] = []
-        left = TURN_BYTES
-        while call.unsent and (room := min(self._window, call.window, self.frame_bytes, left)) > 0:
-            piece, rest = call.unsent[0][:room], call.unsent[0][room:]
-            call.unsent[:1] = [rest] if rest else []
-            self._window -= len(piece)
-            call.window -= len(piece)
-            left -= len(piece)
-            flags = 0 if call.unsent else frames.END_STREAM
-            parts += frame_head(len(piece), frames.DATA, flags, call.stream), piece
-        del self.blocked[call.stream]
-        if call.unsent:
-            self.blocked[call.stream] = call
-        self._transport.writelines(parts)
+            call.window += first_window - self.first_window
+        self.first_window = first_window

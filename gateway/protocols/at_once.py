@@ -20,7 +20,10 @@ def begin(work: Coroutine[Any, None, None]) -> asyncio.Task[None] | None:
     except StopIteration:
         return None
     # Who waits for no more than a turn, as `in_task` does, goes on with a task's first step.
-    rest = work if waits_for is None else _rest(work, waits_for)
+    rest = work
+    if waits_for is not None:
+        rest = _rest(work, waits_for)
+        rest.send(None)
     return asyncio.get_running_loop().create_task(rest, context=context)
 
 
@@ -33,8 +36,15 @@ def in_task() -> Generator[None, None, None]:
 
 @coroutine
 def _rest(work: Coroutine[Any, None, None], waits_for: Any) -> Generator[Any, None, None]:
-    """For a coroutine that has begun: what it waits for goes to the task, and what comes of it comes back."""
+    """For a coroutine that has begun: what it waits for goes to the task, and what comes of it comes back.
+
+    It is begun, too, so that a task that is cancelled before its first step cancels the coroutine.
+    """
     try:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - as below
+            waits_for = work.throw(error)
         while True:
             try:
                 yield waits_for

@@ -136,9 +136,15 @@ async def in_thread(turn: asyncio.Lock | asyncio.Semaphore, work: Callable[[], T
     A thread cannot be stopped: the turn is over when its work is, and not when its caller has left, else
     callers with short deadlines would have any number of them at work.
     """
+
+    def end(done: asyncio.Future[T]) -> None:
+        turn.release()
+        if not done.cancelled():
+            done.exception()  # who would have heard of it may have left
+
     await turn.acquire()
     done = asyncio.get_running_loop().run_in_executor(None, work)
-    done.add_done_callback(lambda _: turn.release())
+    done.add_done_callback(end)
     try:
         return await asyncio.shield(done)
     finally:

@@ -5,8 +5,7 @@ is here. They are registered by path, so that our messages, whose packages are `
 services' real names.
 """
 
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from functools import partial
 from typing import Any
@@ -17,7 +16,9 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
 from gateway.errors import InferwayError, MalformedBody, Unsupported
+from gateway.protocols.at_once import in_task
 from gateway.protocols.edge import NO_SPAN, Edge
+from gateway.protocols.grpc_methods import Context, Failed, Method
 from gateway.protocols.grpc_wire import wire_form
 from gateway.protocols.problems import GRPC_STATUS, error_code, error_text, grpc_trailers
 from gateway.request_id import HEADER, REQUEST_ID, bind_request_id
@@ -25,30 +26,13 @@ from gateway.stages.measured import Measurement
 
 _log = structlog.get_logger()
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Measurement, Context], Awaitable[Any]]
 """From the request's message, the measurement to be told the model, and the context, to the reply."""
 
 
-def call_timeout_seconds(context: Context) -> float | None:
-    """What is left of the caller's gRPC deadline; None when it set none."""
-    left = context.time_remaining()
-    return None if left is None or left == math.inf else left
-
-
-def metadata_of(context: Context) -> dict[str, str]:
-    """The caller's metadata, names in lower case; the last of several wins."""
-    metadata: Any = context.invocation_metadata() or ()
-    return dict(metadata)
-
-
-def identify(metadata: Any) -> None:
+def identify(metadata: Mapping[str, str]) -> None:
     """Bind the call's id, the caller's if its metadata have one."""
-    sent = ""
-    for name, value in metadata or ():
-        if name == HEADER:
-            sent = value
-    bind_request_id(sent)
+    bind_request_id(metadata.get(HEADER, ""))
 
 
 def request_span(
@@ -64,9 +48,8 @@ def request_span(
     """
     if edge.tracing is None:
         return NO_SPAN
-    metadata: Any = context.invocation_metadata() or ()
     attributes = {"rpc.system.name": "grpc", "rpc.method": method}
-    return edge.tracing.request(method, metadata, attributes, measurement, _status_attribute)
+    return edge.tracing.request(method, context.metadata.items(), attributes, measurement, _status_attribute)
 
 
 def _status_attribute(error: BaseException | None) -> dict[str, str]:
@@ -76,20 +59,23 @@ def _status_attribute(error: BaseException | None) -> dict[str, str]:
     return {"rpc.response.status_code": status.name}
 
 
-class Methods:
+class Service:
     """Collects the methods of one service.
 
     Args:
         edge: the gateway.
         service: its full name, as clients call it.
         protocol: label of the metrics, e.g. `oip_grpc`.
+
+    Attributes:
+        methods: by their paths.
     """
 
     def __init__(self, edge: Edge, service: str, protocol: str) -> None:
         self._edge = edge
         self._service = service
         self._protocol = protocol
-        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self.methods: dict[str, Method] = {}
 
     def unary(
         self, name: str, request: Any, handler: Handler, *, measures: bool = False, recalls: bool = False
@@ -102,22 +88,21 @@ class Methods:
         path = f"{self._service}/{name}"
         answer = partial(self._recalled, path) if recalls else _answer
 
-        async def call(data: bytes, context: Context) -> Any:
-            identify(context.invocation_metadata())
-            measurement = self._edge.measured.start(self._protocol)
+        async def call(data: bytes, context: Context) -> bytes:
+            identify(context.metadata)
+            measurement = self._edge.measured.start(self._protocol, context.arrived)
             try:
                 if not measures:
-                    reply = await handler(parsed(request, data), measurement, context)
+                    reply = await _answer(request, data, handler, measurement, context)
                 else:
                     with request_span(self._edge, path, context, measurement), measurement:
                         reply = await answer(request, data, handler, measurement, context)
             except Exception as error:  # noqa: BLE001 - as above
-                await self._fail(context, name, error, is_logged=measures)
-            else:
-                context.set_trailing_metadata((*context.trailing_metadata(), (HEADER, REQUEST_ID.get())))
-                return reply
+                raise self._failed(name, error, is_logged=measures) from None
+            context.trailers.append((HEADER, REQUEST_ID.get()))
+            return reply
 
-        self._methods[name] = grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialize)
+        self.methods[f"/{path}"] = Method(call)
 
     async def _recalled(
         self,
@@ -127,10 +112,10 @@ class Methods:
         handler: Handler,
         measurement: Measurement,
         context: Context,
-    ) -> Any:
+    ) -> bytes:
         """What these very bytes were answered with before, else what the handler makes; serialised."""
         recall, access = self._edge.recall, self._edge.access
-        wire = None if recall is None else wire_form(path, metadata_of(context), data)
+        wire = None if recall is None else wire_form(path, context.metadata, data)
         if recall is None or wire is None:
             return await _answer(request, data, handler, measurement, context)
         model = recall.model(wire)
@@ -141,8 +126,9 @@ class Methods:
             known = await recall.find(wire)
             if known is not None:
                 measurement.answered(known.response)
-                return known.reply
-        reply = _serialize(await _answer(request, data, handler, measurement, context))
+                found: bytes = known.reply
+                return found
+        reply = await _answer(request, data, handler, measurement, context)
         response = measurement.response
         if response is not None and recall.takes(response):
             recall.keep(wire, response, reply, len(reply) + wire.held_bytes)
@@ -156,18 +142,18 @@ class Methods:
     ) -> None:
         """One method with a stream of requests and a stream of replies."""
 
-        async def call(frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            identify(context.invocation_metadata())
-            context.set_trailing_metadata(((HEADER, REQUEST_ID.get()),))
+        async def call(frames: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+            identify(context.metadata)
+            context.trailers.append((HEADER, REQUEST_ID.get()))
             messages = (parsed(request, data) async for data in frames)
             try:
                 async with aclosing(handler(messages, context)) as replies:
                     async for reply in replies:
-                        yield reply
+                        yield reply.SerializeToString()
             except Exception as error:  # noqa: BLE001 - as above
-                await self._fail(context, name, error)
+                raise self._failed(name, error) from None
 
-        self._methods[name] = grpc.stream_stream_rpc_method_handler(call, response_serializer=_serialize)
+        self.methods[f"/{self._service}/{name}"] = Method(call, is_streamed=True)
 
     def unsupported(self, text: str, *names: str) -> None:
         """Methods that Inferway does not serve, of any kind: UNIMPLEMENTED, with a text that says so."""
@@ -178,22 +164,18 @@ class Methods:
         for name in names:
             self.unary(name, Empty, refuse)
 
-    async def _fail(self, context: Context, name: str, error: Exception, *, is_logged: bool = False) -> None:
-        """End a call with the status of a failure, its headers in the trailers; log what was not expected."""
+    def _failed(self, name: str, error: Exception, *, is_logged: bool = False) -> Failed:
+        """A failure as the caller is to see it; what was not expected is logged."""
         if not isinstance(error, InferwayError) and not is_logged:
             _log.error("request_failed", protocol=self._protocol, method=name, exc_info=error)
-        context.set_trailing_metadata((*grpc_trailers(error).items(), (HEADER, REQUEST_ID.get())))
-        try:
-            await context.abort(GRPC_STATUS[error_code(error)], error_text(error))
-        except grpc.aio.AbortError as aborted:
-            # gRPC keeps it, and raises it again once the handler is done. With its traceback it would hold
-            # the frames, and they the context: a cycle that keeps a message of perhaps 64 MiB, which the
-            # garbage collector, who counts objects and not bytes, is in no hurry to find.
-            aborted.__traceback__ = aborted.__context__ = None
+        return failed(error, (HEADER, REQUEST_ID.get()))
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
-        return grpc.method_handlers_generic_handler(self._service, self._methods)
+
+def failed(error: Exception, *trailers: tuple[str, str]) -> Failed:
+    """A failure with its status, its words, its headers as trailers, and these."""
+    return Failed(
+        GRPC_STATUS[error_code(error)], error_text(error), (*grpc_trailers(error).items(), *trailers)
+    )
 
 
 def parsed(kind: Any, data: bytes) -> Any:
@@ -206,10 +188,8 @@ def parsed(kind: Any, data: bytes) -> Any:
 
 async def _answer(
     request: Any, data: bytes, handler: Handler, measurement: Measurement, context: Context
-) -> Any:
-    return await handler(parsed(request, data), measurement, context)
-
-
-def _serialize(message: Any) -> bytes:
-    data: bytes = message if isinstance(message, bytes) else message.SerializeToString()
-    return data
+) -> bytes:
+    await in_task()
+    reply = await handler(parsed(request, data), measurement, context)
+    serialised: bytes = reply.SerializeToString()
+    return serialised

@@ -4,13 +4,19 @@ Our messages have packages of their own (`inferway.oip`); a description that nam
 a service that is not there. So the descriptions are copies, in a pool of their own, with the real package.
 """
 
-import grpc
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import cache
+from typing import Any
+
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from gateway.errors import MalformedBody
+from gateway.protocols.grpc_calls import failed, parsed
+from gateway.protocols.grpc_methods import Context, Method, Methods
 from services.protocol import open_inference_pb2, tfserving_pb2, torchserve_pb2
 
 V1ALPHA = "grpc.reflection.v1alpha"
@@ -29,8 +35,9 @@ _FILES = (
 """The files whose services there are, the package that each is in, and the one that clients know."""
 
 
-def enable_reflection(server: grpc.aio.Server) -> None:
-    """Add reflection of every service, and of itself, to a server."""
+@cache
+def methods() -> Methods:
+    """Reflection of every service, and of itself."""
     pool = DescriptorPool()
     services = []
     for descriptor, old, new in _FILES:
@@ -39,19 +46,19 @@ def enable_reflection(server: grpc.aio.Server) -> None:
         file = _renamed(descriptor.serialized_pb, old, new)
         pool.AddSerializedFile(file.SerializeToString())
         services += [f"{file.package}.{service.name}" for service in file.service]
-    servicer = reflection.aio.ReflectionServicer(services, pool=pool)
+    servicer: Any = reflection.aio.ReflectionServicer(services, pool=pool)
+
+    async def call(messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+        questions = (parsed(reflection_pb2.ServerReflectionRequest, data) async for data in messages)
+        try:
+            async for answer in servicer.ServerReflectionInfo(questions, context):
+                yield answer.SerializeToString()
+        except MalformedBody as error:
+            raise failed(error) from None
+
     # The messages of v1 are those of v1alpha, byte for byte.
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(f"{package}.ServerReflection", {METHOD: method})
-            for package in (V1ALPHA, V1)
-        ]
-    )
+    paths = (f"/{package}.ServerReflection/{METHOD}" for package in (V1ALPHA, V1))
+    return dict.fromkeys(paths, Method(call, is_streamed=True))
 
 
 def _renamed(serialized: bytes, old: str, new: str) -> FileDescriptorProto:

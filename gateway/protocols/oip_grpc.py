@@ -9,7 +9,6 @@ variant, version, backend) is among its parameters.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import grpc
 from google.protobuf.json_format import ParseDict
 
 from gateway.contract import Contract
@@ -27,13 +26,8 @@ from gateway.protocols.edge import (
     reply_facts,
     timeout_seconds,
 )
-from gateway.protocols.grpc_calls import (
-    Context,
-    Methods,
-    call_timeout_seconds,
-    metadata_of,
-    request_span,
-)
+from gateway.protocols.grpc_calls import Service, request_span
+from gateway.protocols.grpc_methods import Context, Methods
 from gateway.protocols.oip_classification import classify
 from gateway.protocols.oip_grpc_request import OipMessage, read_infer_message
 from gateway.protocols.problems import error_text
@@ -60,22 +54,22 @@ STREAM_IN_FLIGHT = 64
 """How many requests of one stream are worked on at a time; further ones wait in the connection."""
 
 
-def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+def methods(edge: Edge) -> Methods:
     """The service."""
-    service = _OpenInference(edge)
-    methods = Methods(edge, SERVICE, PROTOCOL)
-    methods.unary("ServerLive", oip.ServerLiveRequest, service.server_live)
-    methods.unary("ServerReady", oip.ServerReadyRequest, service.server_ready)
-    methods.unary("ServerMetadata", oip.ServerMetadataRequest, service.server_metadata)
-    methods.unary("ModelReady", oip.ModelReadyRequest, service.model_ready)
-    methods.unary("ModelMetadata", oip.ModelMetadataRequest, service.model_metadata)
-    methods.unary("ModelConfig", oip.ModelConfigRequest, service.model_config)
-    methods.unary("ModelStatistics", oip.ModelStatisticsRequest, service.model_statistics)
-    methods.unary("RepositoryIndex", oip.RepositoryIndexRequest, service.repository_index)
-    methods.unary("ModelInfer", oip.ModelInferRequest, service.infer, measures=True, recalls=True)
-    methods.stream("ModelStreamInfer", oip.ModelInferRequest, service.stream_infer)
-    methods.unsupported("Inferway has no shared memory, model control, trace or log settings", *UNSUPPORTED)
-    return [methods.handler()]
+    infers = _OpenInference(edge)
+    service = Service(edge, SERVICE, PROTOCOL)
+    service.unary("ServerLive", oip.ServerLiveRequest, infers.server_live)
+    service.unary("ServerReady", oip.ServerReadyRequest, infers.server_ready)
+    service.unary("ServerMetadata", oip.ServerMetadataRequest, infers.server_metadata)
+    service.unary("ModelReady", oip.ModelReadyRequest, infers.model_ready)
+    service.unary("ModelMetadata", oip.ModelMetadataRequest, infers.model_metadata)
+    service.unary("ModelConfig", oip.ModelConfigRequest, infers.model_config)
+    service.unary("ModelStatistics", oip.ModelStatisticsRequest, infers.model_statistics)
+    service.unary("RepositoryIndex", oip.RepositoryIndexRequest, infers.repository_index)
+    service.unary("ModelInfer", oip.ModelInferRequest, infers.infer, measures=True, recalls=True)
+    service.stream("ModelStreamInfer", oip.ModelInferRequest, infers.stream_infer)
+    service.unsupported("Inferway has no shared memory, model control, trace or log settings", *UNSUPPORTED)
+    return service.methods
 
 
 class _OpenInference:
@@ -140,9 +134,9 @@ class _OpenInference:
         measurement.asks(message.model_name, message.model_version)
         contract = self._edge.catalog.contract(message.model_name)
         asked = read_infer_message(message, contract)
-        timeouts = (call_timeout_seconds(context), timeout_seconds(asked.parameters))
+        timeouts = (context.time_left(), timeout_seconds(asked.parameters))
         timeout = min((seconds for seconds in timeouts if seconds is not None), default=None)
-        metadata = metadata_of(context)
+        metadata = context.metadata
         response = await self._edge.infer(
             InferRequest(
                 model=message.model_name,

@@ -9,12 +9,11 @@ tells of the label's version (the server: of all). The other methods of both ser
 
 from collections import Counter
 
-import grpc
-
 from gateway.errors import InvalidRequest
 from gateway.inference import InferRequest
 from gateway.protocols.edge import PRIORITY, STICKY, VARIANT, Edge, priority, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, metadata_of
+from gateway.protocols.grpc_calls import Service
+from gateway.protocols.grpc_methods import Context, Methods
 from gateway.protocols.tfserving_models import (
     SIGNATURE,
     SIGNATURE_FIELD,
@@ -44,17 +43,17 @@ TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 """The official name of what our SignatureDefMap's bytes are."""
 
 
-def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+def methods(edge: Edge) -> Methods:
     """Both services."""
     tfserving = _TFServing(edge)
-    prediction = Methods(edge, PREDICTION_SERVICE, PROTOCOL)
+    prediction = Service(edge, PREDICTION_SERVICE, PROTOCOL)
     prediction.unary("Predict", PredictRequest, tfserving.predict, measures=True)
     prediction.unary("GetModelMetadata", GetModelMetadataRequest, tfserving.metadata)
     prediction.unsupported("Inferway serves Predict, and no method that takes tf.Examples", *UNSUPPORTED)
-    model = Methods(edge, MODEL_SERVICE, PROTOCOL)
+    model = Service(edge, MODEL_SERVICE, PROTOCOL)
     model.unary("GetModelStatus", GetModelStatusRequest, tfserving.status)
     model.unsupported("Inferway does not change its models by a call", *MODEL_UNSUPPORTED)
-    return [prediction.handler(), model.handler()]
+    return {**prediction.methods, **model.methods}
 
 
 class _TFServing:
@@ -73,7 +72,7 @@ class _TFServing:
         check_signature(message.model_spec.signature_name)
         contract = self._edge.catalog.contract(model)
         contract.check_counts(inputs=len(message.inputs), outputs=len(message.output_filter))
-        metadata = metadata_of(context)
+        metadata = context.metadata
         request = InferRequest(
             model=model,
             version=version,
@@ -91,12 +90,12 @@ class _TFServing:
                 for name, proto in message.inputs.items()
             ),
             outputs=_output_filter(message),
-            deadline=self._edge.deadline(model, call_timeout_seconds(context)),
+            deadline=self._edge.deadline(model, context.time_left()),
             priority=priority({}, metadata.get(PRIORITY, "")),
         )
         response = await self._edge.infer(request)
         measurement.answered(response)
-        context.set_trailing_metadata(tuple(reply_facts(response).items()))
+        context.trailers += reply_facts(response).items()
         reply = PredictResponse()
         reply.model_spec.name = model
         reply.model_spec.version.value = int(response.version)

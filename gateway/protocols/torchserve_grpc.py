@@ -4,14 +4,14 @@ Errors have the codes that they should have, where TorchServe says INTERNAL for 
 that clients look for are its own. StreamPredictions is UNIMPLEMENTED: no backend streams yet.
 """
 
-import grpc
 import orjson
 from google.protobuf.empty_pb2 import Empty
 
 from gateway.errors import MalformedBody, ModelNotFound, VersionNotFound
 from gateway.inference import InferRequest, split_bytes
 from gateway.protocols.edge import PRIORITY, STICKY, VARIANT, Edge, priority, reply_facts
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds, metadata_of
+from gateway.protocols.grpc_calls import Service
+from gateway.protocols.grpc_methods import Context, Methods
 from gateway.protocols.torchserve_items import pass_through, payload, read_items, write_answer
 from gateway.protocols.torchserve_models import model_version
 from gateway.stages.measured import Measurement
@@ -24,14 +24,14 @@ MAX_FIELDS = 1000
 JAVA = "org.pytorch.serve.archive.model"
 
 
-def handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+def methods(edge: Edge) -> Methods:
     """The service."""
     torchserve = _TorchServe(edge)
-    methods = Methods(edge, SERVICE, PROTOCOL)
-    methods.unary("Predictions", PredictionsRequest, torchserve.predictions, measures=True)
-    methods.unary("Ping", Empty, torchserve.ping)
-    methods.unsupported("Inferway has no streams of predictions", *UNSUPPORTED)
-    return [methods.handler()]
+    service = Service(edge, SERVICE, PROTOCOL)
+    service.unary("Predictions", PredictionsRequest, torchserve.predictions, measures=True)
+    service.unary("Ping", Empty, torchserve.ping)
+    service.unsupported("Inferway has no streams of predictions", *UNSUPPORTED)
+    return service.methods
 
 
 class _TorchServe:
@@ -65,8 +65,8 @@ class _TorchServe:
         model, catalog = asked.model_name, self._edge.catalog
         if len(asked.input) > MAX_FIELDS:
             raise MalformedBody(f"input: expected at most {MAX_FIELDS} entries, got {len(asked.input)}")
-        deadline = self._edge.deadline(model, call_timeout_seconds(context))
-        metadata = metadata_of(context)
+        deadline = self._edge.deadline(model, context.time_left())
+        metadata = context.metadata
         rank = priority({}, metadata.get(PRIORITY, ""))
         if model in catalog.passthrough:
             inputs = pass_through(asked.input)
@@ -92,5 +92,5 @@ class _TorchServe:
             response = await self._edge.infer(request)
             prediction = write_answer(contract, transform, response, many=many)
         measurement.answered(response)
-        context.set_trailing_metadata(tuple(reply_facts(response).items()))
+        context.trailers += reply_facts(response).items()
         return PredictionResponse(prediction=prediction)

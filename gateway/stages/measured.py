@@ -51,9 +51,9 @@ class Measured:
         self.in_flight = 0  # a plain number that the gauge reads when asked: a request takes no lock for it
         self._logs_every_request = _log.is_enabled_for(logging.DEBUG)
 
-    def start(self, protocol: str) -> "Measurement":
-        """One measurement, from now on."""
-        return Measurement(self, protocol, self._clock())
+    def start(self, protocol: str, arrived: float | None = None) -> "Measurement":
+        """One measurement, from when its request began to arrive, by the clock, or from now."""
+        return Measurement(self, protocol, self._clock() if arrived is None else arrived)
 
     def record(self, measurement: "Measurement", outcome: str, error: BaseException | None) -> None:
         """Put a finished measurement into the histogram, and a request that failed into the log."""

@@ -4,7 +4,7 @@ HTTP: one socket, bound here and inherited. Whoever is free accepts, so that a p
 takes no connection with it that it has not accepted (uvicorn's and gunicorn's workers do the same;
 `gateway/supervisor/shared_listener.py` sees to it that each gets its share).
 
-gRPC: its C core makes its own sockets, which share the port by SO_REUSEPORT. That option would let a second
+gRPC: each process makes a socket, and they share the port by SO_REUSEPORT. That option would let a second
 gateway of the same user take half of the connections without a word. So the port is bound without it first,
 which fails where anybody listens, and only then is shared. The socket is kept and never listens: the port
 stays ours while a process is started again, and port 0 is one number for all.

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -14,11 +13,12 @@ from tritonclient.utils import InferenceServerException
 
 from gateway.backends.open_inference import OpenInference
 from gateway.contract import Contract
-from gateway.protocols.oip_grpc import handlers
+from gateway.protocols.oip_grpc import methods
 from services.launch import Running, free_port
 from services.tensorrt import repository
 from services.tensorrt.run import launch
 from tests.fakes import fake_edge
+from tests.grpc_serving import GrpcServing
 from tests.serving import BUILT
 
 ROOT = Path(__file__).parents[2]
@@ -56,14 +56,12 @@ Clients = tuple[Any, Any]
 async def clients(address: str) -> AsyncIterator[Clients]:
     contract = Contract.model_validate(yaml.safe_load((MODEL / "model.yaml").read_text()))
     backend: Any = OpenInference(address, contracts={contract.name: contract}, max_request_bytes=2**26)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(handlers(fake_edge(backend, contract)))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    edge = fake_edge(backend, contract)
+    server = await GrpcServing(methods(edge), edge).start()
     connect = triton.InferenceServerClient
-    async with connect(address) as real, connect(f"127.0.0.1:{port}") as ours:
+    async with connect(address) as real, connect(server.address) as ours:
         yield real, ours
-    await server.stop(None)
+    await server.stop()
     await backend.aclose()
 
 

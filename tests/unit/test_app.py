@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from gateway.app import build
 from gateway.loading import load_settings
 from gateway.traffic_settings import RolloutSettings
+from tests.grpc_serving import GrpcServing
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,18 +29,14 @@ ROOT = Path(__file__).parents[2]
 )
 async def test_health_can_be_asked_of_every_service(service: str) -> None:
     gateway = build(load_settings(ROOT / "inferway.full.yaml", {}), ROOT)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(gateway.grpc_handlers())
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    server = GrpcServing(gateway.front.grpc, gateway.edge)
+    async with server, grpc.aio.insecure_channel(server.address) as channel:
         check: Any = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=HealthCheckRequest.SerializeToString,
             response_deserializer=HealthCheckResponse.FromString,
         )
         reply = await check(HealthCheckRequest(service=service))
-    await server.stop(None)
     assert reply.status == HealthCheckResponse.NOT_SERVING  # nothing is started
 
 

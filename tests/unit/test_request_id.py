@@ -19,11 +19,13 @@ from gateway.app import build
 from gateway.errors import Unauthenticated, Unavailable
 from gateway.loading import load_settings
 from gateway.protocols import oip_grpc, oip_http
-from gateway.protocols.grpc_calls import Context, Methods
-from gateway.protocols.grpc_keys import KeyInterceptor
+from gateway.protocols.grpc_calls import Service
+from gateway.protocols.grpc_keys import GrpcKeys
+from gateway.protocols.grpc_methods import Context
 from gateway.request_id import REQUEST_ID, TRACE_METADATA, bind_request_id, outgoing_metadata
 from gateway.stages.measured import Measurement
 from tests.fakes import FakeInfer, a_contract, fake_edge
+from tests.grpc_serving import GrpcServing
 
 MADE = re.compile("[0-9a-f]{32}")
 BODY = {"id": "mine", "inputs": [{"name": "values", "datatype": "INT8", "shape": [1, 2], "data": [1, 2]}]}
@@ -110,7 +112,7 @@ class _Echo:
     """A gRPC service whose methods answer, set trailers of their own, or fail."""
 
     async def answer(self, message: StringValue, _: Measurement, context: Context) -> StringValue:
-        context.set_trailing_metadata((("own", "1"),))
+        context.trailers.append(("own", "1"))
         return message
 
     async def fail(self, _: StringValue, _measurement: Measurement, _context: Context) -> StringValue:
@@ -126,22 +128,19 @@ class _Echo:
 async def _over_grpc(name: str, sent: str, text: str = "") -> dict[str, Any]:
     """The trailers of one call."""
     echo = _Echo()
-    methods = Methods(fake_edge(FakeInfer()), "inferway.test.Echo", "test_grpc")
-    methods.unary("Answer", StringValue, echo.answer, measures=True)
-    methods.unary("Look", StringValue, echo.answer)
-    methods.unary("Fail", StringValue, echo.fail, measures=True)
-    methods.stream("Stream", StringValue, echo.stream)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([methods.handler()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    service = Service(fake_edge(FakeInfer()), "inferway.test.Echo", "test_grpc")
+    service.unary("Answer", StringValue, echo.answer, measures=True)
+    service.unary("Look", StringValue, echo.answer)
+    service.unary("Fail", StringValue, echo.fail, measures=True)
+    service.stream("Stream", StringValue, echo.stream)
+    server = await GrpcServing(service.methods).start()
     metadata = (("x-request-id", sent),) if sent else ()
     request: dict[str, Any] = {
         "request_serializer": StringValue.SerializeToString,
         "response_deserializer": StringValue.FromString,
     }
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             path = f"/inferway.test.Echo/{name}"
             call: Any
             if name == "Stream":
@@ -155,7 +154,7 @@ async def _over_grpc(name: str, sent: str, text: str = "") -> dict[str, Any]:
             await call.code()
             return dict(await call.trailing_metadata())
     finally:
-        await server.stop(None)
+        await server.stop()
 
 
 @pytest.mark.parametrize(
@@ -175,16 +174,13 @@ async def test_a_call_that_is_refused_for_its_key_has_it_too() -> None:
             raise Unauthenticated("no key")
 
     access: Any = NoKey()
-    server = grpc.aio.server(interceptors=[KeyInterceptor(access, fake_edge(FakeInfer()))])
-    server.add_generic_rpc_handlers(oip_grpc.handlers(fake_edge(FakeInfer(), a_contract())))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    edge = fake_edge(FakeInfer(), a_contract())
+    server = GrpcServing(oip_grpc.methods(edge), edge, keys=GrpcKeys(access, edge))
+    async with server, grpc.aio.insecure_channel(server.address) as channel:
         method: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         call: Any = method(b"", metadata=(("x-request-id", "one"),))
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
         assert dict(await call.trailing_metadata())["x-request-id"] == "one"
-    await server.stop(None)
 
 
 async def test_over_grpc_one_is_made_for_a_call_without() -> None:

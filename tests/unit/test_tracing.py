@@ -42,6 +42,7 @@ from gateway.stages.single_flight import SingleFlight
 from gateway.tracing import Tracing
 from services.protocol import open_inference_pb2 as oip
 from tests.fakes import FakeInfer, a_contract, a_request, fake_edge, settle, until
+from tests.grpc_serving import GrpcServing
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=1"}
@@ -119,13 +120,10 @@ class Rig:
 
     async def grpc(self, headers: Mapping[str, str], model: str = "adder", *, streamed: bool = False) -> None:
         """One request over OIP gRPC; how it ends does not matter."""
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(oip_grpc.handlers(self.edge))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
+        server = GrpcServing(oip_grpc.methods(self.edge), self.edge)
         tensor = oip.ModelInferRequest.InferInputTensor(name="values", datatype="INT8", shape=[1, 2])
         asked = oip.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[b"\x01\x02"])
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with server, grpc.aio.insecure_channel(server.address) as channel:
             call: Any
             if streamed:
                 call = channel.stream_stream(
@@ -138,7 +136,6 @@ class Rig:
                     f"/{GRPC}", request_serializer=oip.ModelInferRequest.SerializeToString
                 )(asked, metadata=tuple(headers.items()))
                 await call.code()
-        await server.stop(None)
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:

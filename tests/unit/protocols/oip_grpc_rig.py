@@ -6,12 +6,12 @@ import grpc
 import numpy as np
 
 from gateway.inference import InferRequest, Tensor
+from gateway.protocols import grpc_health, grpc_reflection
 from gateway.protocols.edge import Edge
-from gateway.protocols.grpc_health import health_handler
-from gateway.protocols.grpc_reflection import enable_reflection
-from gateway.protocols.oip_grpc import SERVICE, handlers
+from gateway.protocols.oip_grpc import SERVICE, methods
 from services.protocol import open_inference_pb2 as oip
 from tests.fakes import Answer, FakeInfer, fake_contract, fake_edge
+from tests.grpc_serving import GrpcServing
 
 NUMERIC = ["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
 ECHOES = [
@@ -46,17 +46,19 @@ class Rig:
         self.edge: Edge = fake_edge(self.infer_stage, DIGITS, *ECHOES, **attributes)
 
     async def __aenter__(self) -> Self:
-        self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers([*handlers(self.edge), health_handler(self.edge, SERVICE)])
-        enable_reflection(self.server)
-        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
-        await self.server.start()
+        served = {
+            **methods(self.edge),
+            **grpc_health.methods(self.edge, SERVICE),
+            **grpc_reflection.methods(),
+        }
+        self.server = await GrpcServing(served, self.edge).start()
+        self.address = self.server.address
         self.channel = grpc.aio.insecure_channel(self.address)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
-        await self.server.stop(None)
+        await self.server.stop()
 
     async def call(self, method: str, message: Any, reply: Any, **options: Any) -> Any:
         """One unary call of the OIP service."""

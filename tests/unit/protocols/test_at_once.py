@@ -112,3 +112,29 @@ async def test_the_task_has_the_context_of_the_first_steps_and_nobody_else_has()
     assert task is not None
     await task
     assert (seen, WHO.get()) == (["caller"], "nobody")
+
+
+@pytest.mark.parametrize("waits_for", ["a future", "a task"])
+async def test_what_is_cancelled_before_its_task_has_run_hears_of_it(waits_for: str) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await (future if waits_for == "a future" else in_task())
+            await future
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    def begin_and_cancel() -> asyncio.Task[None]:
+        task = begin(work())
+        assert task is not None
+        task.cancel()
+        return task
+
+    begins: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: begins.set_result(begin_and_cancel()))
+    with pytest.raises(asyncio.CancelledError):
+        await (await begins)
+    assert seen == ["cancelled"]

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import FrameType
 from typing import Any
@@ -31,10 +30,12 @@ from gateway.errors import (
 )
 from gateway.metrics import Metrics
 from gateway.protocols.edge import Edge
-from gateway.protocols.grpc_calls import Context, Methods, call_timeout_seconds
+from gateway.protocols.grpc_calls import Service
+from gateway.protocols.grpc_methods import Context
 from gateway.protocols.problems import GRPC_STATUS
 from gateway.stages.measured import Measured, Measurement
 from tests.fakes import FakeInfer, a_contract, settle
+from tests.grpc_serving import GrpcServing
 
 SERVICE = "inferway.test.Echo"
 EXPECTED = [
@@ -67,10 +68,10 @@ class Rig:
             measured=Measured(Metrics(self.registry), catalog),
             max_request_bytes=1000,
         )
-        self.methods = Methods(edge, SERVICE, "test_grpc")
-        self.methods.unary("Infer", StringValue, self._echo, measures=True)
-        self.methods.unary("Look", StringValue, self._echo)
-        self.methods.stream("Stream", StringValue, self._stream)
+        self.service = Service(edge, SERVICE, "test_grpc")
+        self.service.unary("Infer", StringValue, self._echo, measures=True)
+        self.service.unary("Look", StringValue, self._echo)
+        self.service.stream("Stream", StringValue, self._stream)
         self.came = asyncio.Event()
         self.left = asyncio.Event()
         self.is_open = asyncio.Event()
@@ -78,7 +79,7 @@ class Rig:
 
     async def _echo(self, message: Any, measurement: Measurement, context: Context) -> Any:
         measurement.asks("adder", "2")
-        self.timeout_seconds = call_timeout_seconds(context)
+        self.timeout_seconds = context.time_left()
         self.calls += 1
         self.came.set()
         try:
@@ -119,16 +120,13 @@ class Rig:
         }
 
     async def start(self) -> None:
-        self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers([self.methods.handler()])
-        port = self.server.add_insecure_port("127.0.0.1:0")
-        await self.server.start()
-        self.address = f"127.0.0.1:{port}"
+        self.server = await GrpcServing(self.service.methods).start()
+        self.address = self.server.address
         self.channel = grpc.aio.insecure_channel(self.address)
 
     async def stop(self) -> None:
         await self.channel.close()
-        await self.server.stop(None)
+        await self.server.stop()
 
 
 @pytest.fixture
@@ -206,21 +204,6 @@ async def test_the_callers_deadline_is_known(rig: Rig) -> None:
 async def test_without_a_deadline_there_is_no_timeout(rig: Rig) -> None:
     await rig.call()
     assert rig.timeout_seconds is None
-
-
-class Telling:
-    """A context that only tells what is left."""
-
-    def __init__(self, left: float | None) -> None:
-        self._left = left
-
-    def time_remaining(self) -> float | None:
-        return self._left
-
-
-@pytest.mark.parametrize(("left", "timeout"), [(None, None), (math.inf, None), (1.5, 1.5), (-1.0, -1.0)])
-def test_a_deadline_that_never_passes_is_none(left: float | None, timeout: float | None) -> None:
-    assert call_timeout_seconds(Telling(left)) == timeout  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])

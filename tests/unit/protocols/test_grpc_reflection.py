@@ -11,9 +11,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from gateway.inference import InferRequest, Tensor
-from gateway.protocols import oip_grpc, tfserving_grpc, torchserve_grpc
-from gateway.protocols.grpc_reflection import enable_reflection
+from gateway.protocols import grpc_reflection, oip_grpc, tfserving_grpc, torchserve_grpc
 from tests.fakes import FakeInfer, fake_contract, fake_edge
+from tests.grpc_serving import GrpcServing
 
 MODEL = fake_contract("m", {"x": ("FP32", [2])}, {"y": ("FP32", [2])})
 SERVICES = {
@@ -72,18 +72,16 @@ class Rig:
 
     async def __aenter__(self) -> Self:
         edge = fake_edge(FakeInfer(doubled), MODEL)
-        self.server = grpc.aio.server()
+        served = dict(grpc_reflection.methods())
         for module in (oip_grpc, tfserving_grpc, torchserve_grpc):
-            self.server.add_generic_rpc_handlers(module.handlers(edge))
-        enable_reflection(self.server)
-        port = self.server.add_insecure_port("127.0.0.1:0")
-        await self.server.start()
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+            served |= module.methods(edge)
+        self.server = await GrpcServing(served, edge).start()
+        self.channel = grpc.aio.insecure_channel(self.server.address)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
-        await self.server.stop(None)
+        await self.server.stop()
 
 
 @pytest_asyncio.fixture(params=["grpc.reflection.v1", "grpc.reflection.v1alpha"])

@@ -2,20 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
-from gateway.protocols.latest import LatestHandlers, LatestHttp
-from gateway.protocols.oip_grpc import handlers
+from gateway.protocols.latest import LatestHttp
+from gateway.protocols.oip_grpc import methods
 from services.protocol import open_inference_pb2 as oip
 from tests.fakes import FakeInfer, a_contract, fake_edge
+from tests.grpc_serving import GrpcServing
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-class Details(NamedTuple):
-    method: str
 
 
 def a_message() -> oip.ModelInferRequest:
@@ -27,12 +24,9 @@ def a_message() -> oip.ModelInferRequest:
 
 async def test_a_call_whose_message_comes_late_meets_the_newest_configuration() -> None:
     old, new = FakeInfer(), FakeInfer()
-    latest = [handlers(fake_edge(infer, a_contract())) for infer in (old, new)]
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([LatestHandlers(lambda: latest[0])])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    latest = [methods(fake_edge(infer, a_contract())) for infer in (old, new)]
+    serving = GrpcServing(lambda: latest[0])
+    async with serving, grpc.aio.insecure_channel(serving.address) as channel:
         # A stream of one message is, on the wire, a unary call that takes its time.
         slow: Any = channel.stream_unary(
             INFER,
@@ -46,13 +40,7 @@ async def test_a_call_whose_message_comes_late_meets_the_newest_configuration() 
             yield a_message()
 
         await slow(messages())
-    await server.stop(None)
     assert (len(old.requests), len(new.requests)) == (0, 1)
-
-
-def test_a_method_that_there_is_not_has_no_handler() -> None:
-    one = handlers(fake_edge(FakeInfer(), a_contract()))
-    assert LatestHandlers(lambda: one).service(Details("/a.Service/Method")) is None
 
 
 async def test_an_http_request_meets_the_newest_app() -> None:

@@ -11,9 +11,10 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 from gateway.errors import Unavailable
 from gateway.inference import InferRequest, Tensor, split_bytes
-from gateway.protocols.tfserving_grpc import MODEL_SERVICE, PREDICTION_SERVICE, handlers
+from gateway.protocols.tfserving_grpc import MODEL_SERVICE, PREDICTION_SERVICE, methods
 from services.protocol import tfserving_pb2 as pb
 from tests.fakes import Answer, FakeInfer, a_version, fake_contract, fake_edge
+from tests.grpc_serving import GrpcServing
 
 VERSIONS = {version: a_version("fp32", "int8") for version in ("1", "2")}
 MODEL = fake_contract(
@@ -41,13 +42,8 @@ class Rig:
 
     def __init__(self, *answers: Answer) -> None:
         self.infer = FakeInfer(*(answers or (outputs,)))
-        self.server = grpc.aio.server()
         self.edge = fake_edge(self.infer, MODEL)
-        self.server.add_generic_rpc_handlers(handlers(self.edge))
-        self.channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}",
-            options=[("grpc.enable_http_proxy", 0)],
-        )
+        self.server = GrpcServing(methods(self.edge), self.edge)
 
     def call(self, path: str, request: Any, reply: Any, **options: Any) -> Any:
         method: Any = self.channel.unary_unary(
@@ -68,11 +64,12 @@ class Rig:
 
     async def __aenter__(self) -> Self:
         await self.server.start()
+        self.channel = grpc.aio.insecure_channel(self.server.address, options=[("grpc.enable_http_proxy", 0)])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
-        await self.server.stop(None)
+        await self.server.stop()
 
 
 @pytest_asyncio.fixture

@@ -11,9 +11,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from gateway.errors import Unavailable
 from gateway.inference import split_bytes
-from gateway.protocols.torchserve_grpc import SERVICE, handlers
+from gateway.protocols.torchserve_grpc import SERVICE, methods
 from services.protocol.torchserve_pb2 import PredictionResponse, PredictionsRequest, TorchServeHealthResponse
 from tests.fakes import Answer
+from tests.grpc_serving import GrpcServing
 from tests.unit.protocols.torchserve_rig import FILE, torchserve_edge
 
 
@@ -24,16 +25,13 @@ class Rig:
         self.edge, self.infer = torchserve_edge(*answers, **attributes)
 
     async def __aenter__(self) -> Self:
-        self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers(handlers(self.edge))
-        port = self.server.add_insecure_port("127.0.0.1:0")
-        await self.server.start()
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.server = await GrpcServing(methods(self.edge), self.edge).start()
+        self.channel = grpc.aio.insecure_channel(self.server.address)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
-        await self.server.stop(0)
+        await self.server.stop()
 
     def predict(self, model: str, version: str = "", metadata: Any = (), **fields: bytes) -> Any:
         method = self.channel.unary_unary(
