@@ -78,8 +78,8 @@ class Contract(Section):
         Args:
             version: of the model.
             variant: of the version.
-            file: the digest of the file that the embedded engine serves, of all engines' answers where it is
-                one of several: nothing else tells that it was written over.
+            file: the digest of what the embedded engine serves, where it is in the pool; nothing else would
+                tell that the file was written over.
         """
         inputs, outputs = ([spec.model_dump() for spec in specs] for specs in (self.inputs, self.outputs))
         weights = self.versions[version].variants[variant].sha256

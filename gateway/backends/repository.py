@@ -1,4 +1,4 @@
-"""The embedded engine's repository: `<engine model name>/<version>/model.onnx`, written by `make models`."""
+"""The embedded engine's repository: `<engine model name>/<version>/model.onnx`, whoever wrote it."""
 
 import hashlib
 import os
