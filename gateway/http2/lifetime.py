@@ -65,6 +65,7 @@ class Lifetime:
         """The connection is gone."""
         for timer in self._timers.values():
             timer.cancel()
+        del self._connection
 
     def _set(self, seconds: float, name: str, act: Callable[[], None]) -> None:
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)

@@ -68,6 +68,11 @@ class FrameReader:
             at = end
         self._buffer = data[at:]
 
+    def end(self) -> None:
+        """Hand on nothing any more, and forget who took it."""
+        self._on_frame.clear()
+        del self._on_block
+
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
         payload = frames.unpadded(flags, payload)
         if flags & frames.END_HEADERS:

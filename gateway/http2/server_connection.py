@@ -88,6 +88,8 @@ class ServerConnection(asyncio.Protocol):
         """What was under way is for nobody any more."""
         self._lifetime.end()
         self._streams.cancel_all()
+        self._streams.on_idle = None
+        self._reader.end()
         self._closed(self)
 
     def pause_writing(self) -> None:

@@ -154,12 +154,13 @@ class Streams:
     def cancel(self, call: IncomingCall) -> None:
         """Nobody waits for it any more."""
         call.is_over = True
+        task = call.task
         self._tell(self._forget(call))
-        if call.task is not None and not call.task.done():
+        if task is not None and not task.done():
             # There are only so many of these, too, else a client could have any number by resets.
-            self._cancelled.add(call.task)
-            call.task.add_done_callback(self._cancelled.discard)
-            call.task.cancel()
+            self._cancelled.add(task)
+            task.add_done_callback(self._cancelled.discard)
+            task.cancel()
 
     def cancel_all(self) -> None:
         """The connection is gone."""
@@ -234,12 +235,14 @@ class Streams:
 
     def _end(self, call: IncomingCall, code: StatusCode, details: str) -> None:
         """Answer in place of its handler."""
+        task = call.task
         call.finish(code, details)
-        if call.task is not None:
-            call.task.cancel()
+        if task is not None:
+            task.cancel()
 
     def _forget(self, call: IncomingCall) -> bytes:
         self.calls.pop(call.stream, None)
+        call.task = None  # a cancelled one keeps its exception, which keeps the call
         self._output.sending.blocked.pop(call.stream, None)
         if call.timer is not None:
             call.timer.cancel()
