@@ -16,11 +16,16 @@ from gateway.http2.output import Output
 from gateway.http2.patience import Patience
 from gateway.http2.request_head import Head
 from gateway.http2.sending import JOINED_BYTES
+from gateway.http2.untaken import Untaken
 
 ENDED_EARLY = 1000
 """Of so many streams that we have ended it is remembered that their rest may still be coming."""
 RAPID_SECONDS = 0.1
 """A call that is given up later than this has missed a deadline, rather than being one of a flood."""
+HEARING_SECONDS = 30.0
+"""So long a client may take to hear how many calls it may have; until then it may try more."""
+UNTAKEN_MESSAGES = 4
+"""No call begins while more bytes of replies wait for room than so many of the largest messages have."""
 DEADLINE_GRACE_SECONDS = 0.05
 """Who answers knows the deadline, too, and what has missed it: it is ended only if it does not say so."""
 
@@ -41,6 +46,7 @@ class Streams:
         last: the highest stream that has begun.
         knows_limits: the client has heard how many calls it may have; before, it may have begun any number.
         patience: with the client.
+        untaken: replies that it gives no room.
         on_idle: told that the last call has ended, a moment later.
     """
 
@@ -54,7 +60,9 @@ class Streams:
         self._limits = limits
         self._grants = Grants(limits.message_bytes)
         self.on_idle: Callable[[], None] | None = None
+        self.untaken = Untaken(output)
         self._new: list[IncomingCall] = []
+        self._hears_until = time.monotonic() + HEARING_SECONDS
         self._cancelled: set[asyncio.Task[None]] = set()
         self._ended_early: dict[int, None] = {}
 
@@ -66,9 +74,7 @@ class Streams:
         if head is None or (is_whole and head.length > 0):
             self.refuse(stream, frames.PROTOCOL_ERROR)
         elif len(self.calls) >= self._limits.streams or len(self._cancelled) > self._limits.streams:
-            if self.knows_limits or self._output.sending.is_paused:
-                self.count()
-            self._output.add(self._reset(stream, frames.REFUSED_STREAM))
+            self._turn_away(stream, is_told=self.knows_limits or time.monotonic() > self._hears_until)
         else:
             window = self._output.sending.first_window
             call = IncomingCall(self, stream, head, time.monotonic(), window, self._limits.message_bytes)
@@ -79,8 +85,13 @@ class Streams:
     def begin_new(self) -> None:
         """Begin the calls that have come; what came along with their headers is there."""
         new, self._new = self._new, []
+        most = UNTAKEN_MESSAGES * self._limits.message_bytes
+        is_full = bool(new and self._output.sending.blocked) and self.untaken.waiting_bytes > most
         for call in new:
-            if not call.is_over:
+            if is_full and not call.is_over:
+                self.cancel(call)
+                self._turn_away(call.stream, is_told=False)
+            elif not call.is_over:
                 self._start(call)
 
     def add(self, call: IncomingCall, piece: bytes) -> None:
@@ -108,6 +119,7 @@ class Streams:
         if call is None:
             return
         call.window += more
+        self.untaken.given(stream)
         if not more:
             self.refuse(stream, frames.PROTOCOL_ERROR)
         elif call.window > frames.MAX_WINDOW_BYTES:
@@ -122,6 +134,7 @@ class Streams:
         sending = self._output.sending
         for call in self.calls.values():
             call.window += first_window - sending.first_window
+            self.untaken.given(call.stream)
             if call.window > frames.MAX_WINDOW_BYTES:
                 raise ProtocolError("a window is too large", frames.FLOW_CONTROL_ERROR)
         sending.first_window = first_window
@@ -130,6 +143,15 @@ class Streams:
         """A frame is for a call that has ended: too late if we ended it, else wrong."""
         if stream not in self._ended_early:
             self.refuse(stream, frames.STREAM_CLOSED)
+
+    def late_trailers(self, stream: int) -> None:
+        """Headers are for no call that goes on: too late if we ended it, else of a stream that cannot begin.
+
+        Raises:
+            ProtocolError: the stream was passed over, or its client has ended it (RFC 9113, 5.1.1).
+        """
+        if stream not in self._ended_early:
+            raise ProtocolError("a stream begins that is over, or was passed over")
 
     def reset(self, stream: int) -> None:
         """The client wants no answer any more.
@@ -165,6 +187,7 @@ class Streams:
     def cancel_all(self) -> None:
         """The connection is gone."""
         self._new.clear()
+        self.untaken.end()
         for call in [*self.calls.values()]:
             self.cancel(call)
 
@@ -192,6 +215,7 @@ class Streams:
         has_room = size <= JOINED_BYTES and size <= sending.window and size <= call.window
         if sending.is_paused or (size and not has_room) or stream in sending.blocked:
             output.wait(call)
+            self.untaken.watch(self._give_up)
             return
         if size:
             sending.window -= size
@@ -224,14 +248,23 @@ class Streams:
         call.task = self._begin(call)
         if call.task is not None and not call.is_over and call.deadline is not None:
             left = call.deadline - time.monotonic() + DEADLINE_GRACE_SECONDS
-            call.timer = asyncio.get_running_loop().call_later(left, self._expire, call)
+            call.timer = asyncio.get_running_loop().call_later(left, self._output.attempt, self._expire, call)
 
     def _expire(self, call: IncomingCall) -> None:
         if call.unsent:  # what is not read by now never will be
-            self.cancel(call)
-            self._output.add(self._reset(call.stream, frames.CANCEL))
+            self._give_up(call)
         else:
             self._end(call, StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _give_up(self, call: IncomingCall) -> None:
+        self.cancel(call)
+        self._output.add(self._reset(call.stream, frames.CANCEL))
+
+    def _turn_away(self, stream: int, *, is_told: bool) -> None:
+        """Begin no call; the client may ask again, but not in spite of what it was told or does not read."""
+        if is_told or self._output.sending.is_paused:
+            self.count()
+        self._output.add(self._reset(stream, frames.REFUSED_STREAM))
 
     def _end(self, call: IncomingCall, code: StatusCode, details: str) -> None:
         """Answer in place of its handler."""
@@ -247,7 +280,7 @@ class Streams:
         if call.timer is not None:
             call.timer.cancel()
         if self.on_idle is not None and not self.calls:
-            asyncio.get_running_loop().call_soon(self.on_idle)
+            asyncio.get_running_loop().call_soon(self._output.attempt, self.on_idle)
         return self._grants.end(call)
 
     def _reset(self, stream: int, code: int) -> bytes:

@@ -14,6 +14,7 @@ from gateway.http2.frames import frame, header
 from gateway.http2.incoming import IncomingCall
 from gateway.http2.server_connection import ServerConnection
 from gateway.protocols.grpc_methods import Context, Failed, Method
+from tests.fakes import until
 from tests.grpc_serving import GrpcServing
 from tests.unit.http2.server.h2_client import by_h2
 from tests.unit.http2.server.server_rig import (
@@ -146,3 +147,35 @@ async def test_pings_while_a_large_reply_leaves_are_no_strikes() -> None:
             client.say(ping, *more)
         assert len(await client.answered(1)) == size
         assert len(client.kinds(frames.PING)) == 6
+
+
+async def test_what_breaks_in_us_ends_one_connection_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("gateway.http2.streams.Streams.enlarge", broken)
+    async with serving() as (echo, server):
+        neighbour = await Client.to(server.address, call(1, b"", (":path", WAIT)))
+        client = await Client.to(server.address, call(1, b"", (":path", WAIT)))
+        await until(lambda: len(echo.contexts) == 2)
+        client.say(frames.window_update(1, 1))
+        assert (await client.dismissed())[0] == frames.INTERNAL_ERROR
+        await until(lambda: len(server.server._connections) == 1 and echo.cancelled == 1)
+        echo.is_open.set()
+        assert await neighbour.answered(1) == b""
+        await asyncio.gather(client.close(), neighbour.close())
+    assert "grpc_connection_failed" in capsys.readouterr().out
+
+
+async def test_a_timer_that_breaks_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("gateway.http2.server_connection.ServerConnection.ping", broken)
+    async with raw(opening_seconds=0.1, ping_seconds=0.0) as (_, client):
+        assert (await client.dismissed())[0] == frames.INTERNAL_ERROR
+    assert "grpc_connection_failed" in capsys.readouterr().out
