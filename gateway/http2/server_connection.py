@@ -101,6 +101,7 @@ class ServerConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read."""
         self._output.attempt(self._output.resume)
+        self._output.attempt(self._streams.begin_new)
 
     def data_received(self, data: bytes) -> None:
         """Handle what has come whole, begin the calls among it, and send what is answered at once."""
@@ -110,8 +111,7 @@ class ServerConnection(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         self._output.is_held = True
         try:
-            data = data if self.has_begun else self._after_preface(data)
-            has_more = self._reader.read(data, FRAMES_A_TURN)
+            has_more = self._reader.read(data if self.has_begun else self._after_preface(data), FRAMES_A_TURN)
             self._streams.begin_new()
         except ProtocolError as error:
             self._fail(error)

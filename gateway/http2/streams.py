@@ -74,7 +74,10 @@ class Streams:
         if head is None or (is_whole and head.length > 0):
             self.refuse(stream, frames.PROTOCOL_ERROR)
         elif len(self.calls) >= self._limits.streams or len(self._cancelled) > self._limits.streams:
-            self._turn_away(stream, is_told=self.knows_limits or time.monotonic() > self._hears_until)
+            is_told = self.knows_limits or time.monotonic() > self._hears_until
+            if is_told or self._output.sending.is_paused:
+                self.count()
+            self._output.add(self._reset(stream, frames.REFUSED_STREAM))
         else:
             window = self._output.sending.first_window
             call = IncomingCall(self, stream, head, time.monotonic(), window, self._limits.message_bytes)
@@ -83,15 +86,13 @@ class Streams:
             self._new.append(call)
 
     def begin_new(self) -> None:
-        """Begin the calls that have come; what came along with their headers is there."""
+        """Begin the calls that have come, with what came along with their headers, unless too much waits."""
+        if self._is_full():
+            self._new = [call for call in self._new if not call.is_over]
+            return
         new, self._new = self._new, []
-        most = UNTAKEN_MESSAGES * self._limits.message_bytes
-        is_full = bool(new and self._output.sending.blocked) and self.untaken.waiting_bytes > most
         for call in new:
-            if is_full and not call.is_over:
-                self.cancel(call)
-                self._turn_away(call.stream, is_told=False)
-            elif not call.is_over:
+            if not call.is_over:
                 self._start(call)
 
     def add(self, call: IncomingCall, piece: bytes) -> None:
@@ -260,11 +261,10 @@ class Streams:
         self.cancel(call)
         self._output.add(self._reset(call.stream, frames.CANCEL))
 
-    def _turn_away(self, stream: int, *, is_told: bool) -> None:
-        """Begin no call; the client may ask again, but not in spite of what it was told or does not read."""
-        if is_told or self._output.sending.is_paused:
-            self.count()
-        self._output.add(self._reset(stream, frames.REFUSED_STREAM))
+    def _is_full(self) -> bool:
+        if not (self._new and self._output.sending.blocked):
+            return False
+        return self.untaken.waiting_bytes > UNTAKEN_MESSAGES * self._limits.message_bytes
 
     def _end(self, call: IncomingCall, code: StatusCode, details: str) -> None:
         """Answer in place of its handler."""
@@ -281,6 +281,8 @@ class Streams:
             call.timer.cancel()
         if self.on_idle is not None and not self.calls:
             asyncio.get_running_loop().call_soon(self._output.attempt, self.on_idle)
+        if self._new:
+            asyncio.get_running_loop().call_soon(self._output.attempt, self.begin_new)
         return self._grants.end(call)
 
     def _reset(self, stream: int, code: int) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from gateway.http2 import frames
 from gateway.http2.incoming import IncomingCall
 from gateway.http2.output import Output
+from gateway.http2.patience import FREE
 from gateway.http2.untaken import Untaken
 from tests.fakes import until
 from tests.unit.http2.server.server_rig import BIG, MANY, call, data, enveloped, opening, raw
@@ -16,16 +17,20 @@ NO_ROOM = frames.settings(((frames.INITIAL_WINDOW_SIZE, 0),))
 
 
 async def test_no_call_begins_while_too_much_waits() -> None:
-    async with raw(NO_ROOM, message_bytes=10_000) as (_, client):
-        for stream in range(1, 201, 2):
+    async with raw(NO_ROOM, message_bytes=10_000) as (echo, client):
+        for stream in (1, 3):
             client.say(call(stream, b"25000", (":path", BIG)))
             await client.round_trip()
-        await client.until(lambda: len(client.kinds(frames.RST_STREAM)) == 98)
-        assert await client.refused(5) == frames.REFUSED_STREAM
-        client.say(frames.window_update(1, 30_000), frames.window_update(3, 30_000))
-        assert [len(await client.answered(stream)) for stream in (1, 3)] == [25_000, 25_000]
-        client.say(call(201, b"9", (":path", BIG)), frames.window_update(201, 100))
-        assert await client.answered(201) == bytes(9)
+        last = 2 * FREE - 501
+        for stream in range(5, last, 2):  # more than a connection has at a time
+            client.say(call(stream), frames.reset(stream, frames.CANCEL))
+        client.say(call(last), frames.window_update(last, 100))
+        await client.round_trip()
+        assert not echo.contexts
+        client.say(frames.window_update(1, 30_000))
+        assert len(await client.answered(1)) == 25_000
+        assert await client.answered(last) == b"hello"
+        assert len(echo.contexts) == 1
 
 
 @pytest.mark.parametrize("path", [BIG, MANY])
@@ -70,3 +75,19 @@ async def test_what_is_given_room_in_between_goes_on_waiting(monkeypatch: pytest
     assert gone == [1, 5]
     output.sending.window = 0
     await until(lambda: gone == [1, 5, 3])
+
+
+@pytest.mark.parametrize("why", ["cancelled", "untaken"])
+async def test_calls_that_wait_to_begin_do_once_others_are_gone(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http2.untaken.UNTAKEN_SECONDS", 0.3 if why == "untaken" else 60.0)
+    async with raw(NO_ROOM, message_bytes=10_000) as (echo, client):
+        client.say(call(1, b"50000", (":path", BIG)), frames.settings(()))
+        await client.round_trip()
+        client.say(call(3), frames.window_update(3, 100))
+        await client.round_trip()
+        assert not echo.contexts
+        if why == "cancelled":
+            client.say(frames.reset(1, frames.CANCEL))
+        assert await client.answered(3) == b"hello"
