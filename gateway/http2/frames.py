@@ -15,14 +15,15 @@ OF_A_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITISED = 0x1, 0x1, 0x4, 0x8, 0x20
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
 MAX_HEADER_LIST_SIZE = 6
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0x0, 0x1, 0x3, 0x5, 0x6
-REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 0x7, 0x8, 0x9, 0xB
+NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED = 0x0, 0x1, 0x2, 0x3, 0x5
+FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 0x6, 0x7, 0x8, 0x9, 0xB
 
 HEAD_BYTES = 9
 FRAME_BYTES = 16_384
 """The largest payload until the other side has allowed more; we never do."""
 MAX_FRAME_BYTES = 2**24 - 1
-PING_BYTES, PRIORITY_BYTES = 8, 5
+PING_BYTES, PRIORITY_BYTES, GOAWAY_BYTES = 8, 5, 8
+_SETTING_BYTES = 6
 LAST_STREAM = 2**31 - 1
 WINDOW_BYTES = 65_535
 """What a side may send at first, over a connection and over a stream."""
@@ -95,9 +96,10 @@ def checked_settings(payload: bytes) -> Iterable[tuple[int, int]]:
     """What a SETTINGS frame says.
 
     Raises:
-        ProtocolError: a value that is not allowed.
-        struct.error: it is no list of settings.
+        ProtocolError: it is no list of settings, or has a value that is not allowed.
     """
+    if len(payload) % _SETTING_BYTES:
+        raise ProtocolError("a part of a setting is missing", FRAME_SIZE_ERROR)
     for name, value in struct.iter_unpack(">HI", payload):
         if name == ENABLE_PUSH and value > 1:
             raise ProtocolError("a setting is neither on nor off")

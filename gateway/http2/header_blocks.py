@@ -20,6 +20,11 @@ TABLE_BYTES = 4096
 MAX_LIST_BYTES = 64 * 1024
 """Of the fields of one block. Up to here those that are too many are read on, to keep the table in step: a
 byte may stand for 4 KiB."""
+MAX_FIELDS = 1000
+"""Of one block, those included that only change the table's size: the least are a byte each, and such a block
+of 64 KiB would take 30 ms."""
+MAX_RESIZES = 2
+"""At the head of a block (RFC 7541, 4.2)."""
 FIELD_BYTES = 32
 """What a field counts beside its text, in a table as in a list (RFC 7541, 4.1; RFC 9113, 6.5.2)."""
 _STATIC: tuple[Field, ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)
@@ -55,9 +60,12 @@ class HeaderBlocks:
 
     def _read(self, block: bytes, limit: int) -> tuple[list[Field], int]:
         fields: list[Field] = []
-        at = size = 0
+        at = size = count = resizes = 0
         while at < len(block):
             first = block[at]
+            count += 1
+            if count > MAX_FIELDS:
+                raise ProtocolError("headers are far too many", ENHANCE_YOUR_CALM)
             if first & _INDEXED:
                 index, at = _integer(block, at, 0x7F)
                 field = self._field(index)
@@ -65,8 +73,9 @@ class HeaderBlocks:
                 field, at = self._literal(block, at, 0x3F)
                 self._keep(field)
             elif first & _RESIZE:
-                if size:
-                    raise _unreadable("the table's size changes within it")
+                resizes += 1
+                if size or resizes > MAX_RESIZES:
+                    raise _unreadable("the table's size changes within it, or too often")
                 new, at = _integer(block, at, 0x1F)
                 self._resize(new)
                 continue

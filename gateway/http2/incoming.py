@@ -15,8 +15,11 @@ from gateway.http2.request_head import Head
 
 Trailers = Iterable[tuple[str, str]]
 
+NO_TABLE = b"\x20"
+"""At the head of a block: we keep no table. Who announces a small one must hear so (RFC 7541, 4.2)."""
 OPENING = b"".join(
     (
+        NO_TABLE,
         b"\x88",  # :status 200, of the static table
         header("content-type", "application/grpc"),
         header("grpc-accept-encoding", "identity,deflate,gzip"),
@@ -26,6 +29,10 @@ OPENING = b"".join(
 _OK = header("grpc-status", "0")
 _TEXT = "".join(chr(each) for each in range(0x20, 0x7F) if each != ord("%"))
 """What stands for itself in grpc-message."""
+MAX_TEXT_BYTES = 4096
+"""Of a grpc-message or a trailer: callers can have their own words in it."""
+MAX_END_BYTES = 7 * 1024
+"""Of all that ends a reply: clients take 8 KiB of headers, and no frame beyond 16 KiB."""
 MORE_THAN_ONE = "the method takes one message, and more came"
 
 
@@ -163,10 +170,12 @@ class IncomingCall:
         """End it, after all that was answered."""
         block = _OK if code is StatusCode.OK else header("grpc-status", str(code.value[0]))
         if details:
-            block += header("grpc-message", quote(details, safe=_TEXT, errors="replace"))
+            block += header("grpc-message", _quoted(details))
         for name, value in trailers:
-            is_plain = value.isascii() and value.isprintable()
-            block += header(name, value if is_plain else quote(value, safe=_TEXT, errors="replace"))
+            is_plain = len(value) <= MAX_TEXT_BYTES and value.isascii() and value.isprintable()
+            field = header(name, value if is_plain else _quoted(value))
+            if len(block) + len(field) <= MAX_END_BYTES:
+                block += field
         self._end(block)
 
     def refuse_http(self, status: int) -> None:
@@ -230,6 +239,12 @@ class IncomingCall:
     def _end(self, block: bytes) -> None:
         if self.is_over:
             return
-        self._last = block if self.is_open or self.unsent else OPENING + block
+        self._last = (NO_TABLE if self.is_open or self.unsent else OPENING) + block
         self.is_over = True
         self._place.put(self)
+
+
+def _quoted(text: str) -> str:
+    """A text as grpc-message has it, cut where it is too long."""
+    quoted = quote(text[:MAX_TEXT_BYTES], safe=_TEXT, errors="replace")[:MAX_TEXT_BYTES]
+    return quoted[: quoted.rfind("%")] if "%" in quoted[-2:] else quoted  # half a byte is none

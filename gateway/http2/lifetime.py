@@ -38,16 +38,20 @@ class Lifetime:
     Args:
         connection: that they are of.
         limits: their times.
+        attempt: does what a timer asks for.
 
     Attributes:
         heard_at: when something came last, by `time.monotonic()`.
     """
 
-    def __init__(self, connection: Timed, limits: Limits) -> None:
+    def __init__(
+        self, connection: Timed, limits: Limits, attempt: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.heard_at = time.monotonic()
         self._asked_at = 0.0
         self._connection = connection
         self._limits = limits
+        self._attempt = attempt
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self) -> None:
@@ -65,9 +69,10 @@ class Lifetime:
         """The connection is gone."""
         for timer in self._timers.values():
             timer.cancel()
+        del self._connection
 
     def _set(self, seconds: float, name: str, act: Callable[[], None]) -> None:
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, act)
+        self._timers[name] = asyncio.get_running_loop().call_later(seconds, self._attempt, act)
 
     def _check_opening(self) -> None:
         if self._connection.has_begun:

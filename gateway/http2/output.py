@@ -1,13 +1,21 @@
 """What a server's connection writes: all that one turn of the event loop brings about in one piece."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
+import structlog
+
+from gateway.http2 import frames
 from gateway.http2.incoming import IncomingCall
 from gateway.http2.sending import Sending
 
 WRITE_BYTES = 256 * 1024
 """What may lie in the transport before replies wait for the client to read on. Answers to pings and the like
 do not wait, but few of those are borne (`patience.py`)."""
+
+
+_log = structlog.get_logger()
 
 
 class Output:
@@ -36,7 +44,17 @@ class Output:
         self._parts += parts
         if not self.is_held:
             self.is_held = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self.attempt, self.flush)
+
+    def attempt(self, act: Callable[..., None], *args: Any) -> None:
+        """Do what an event or a timer asks for. Whatever of ours breaks in it ends this connection alone."""
+        try:
+            act(*args)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            _log.error("grpc_connection_failed", exc_info=error)
+            if not self._transport.is_closing():
+                self._transport.write(frames.goaway(frames.LAST_STREAM, frames.INTERNAL_ERROR))
+                self._transport.close()
 
     def wait(self, call: IncomingCall) -> None:
         """Send what a call has once there is room."""

@@ -1,5 +1,6 @@
 """What comes over a connection, either side's: whole frames, and header blocks in one piece (RFC 9113, 4)."""
 
+import sys
 from collections.abc import Callable, Mapping
 
 from gateway.http2 import frames
@@ -36,16 +37,20 @@ class FrameReader:
         self._buffer = b""
         self._block: tuple[int, int, list[bytes]] | None = None
 
-    def read(self, data: bytes) -> None:
-        """Hand on the frames that are whole now, and keep the rest.
+    def read(self, data: bytes, most: int = sys.maxsize) -> bool:
+        """Hand on the frames that are whole now, and keep the rest; whether there may be more of them.
+
+        Args:
+            data: what came.
+            most: how many to hand on.
 
         Raises:
             ProtocolError, struct.error: they break the rules.
         """
         if self._buffer:
             data = self._buffer + data
-        at, length = 0, len(data)
-        while length - at >= HEAD_BYTES and not self._is_over():
+        at, length, count = 0, len(data), 0
+        while length - at >= HEAD_BYTES and count < most and not self._is_over():
             high, low, kind, flags, stream = frames.parse_head(data, at)
             size = high << 8 | low
             if not self._has_begun:
@@ -62,11 +67,18 @@ class FrameReader:
                 raise ProtocolError("a header block is interrupted")
             if (stream == 0 and kind in frames.OF_A_STREAM) or (stream and kind in frames.OF_A_CONNECTION):
                 raise ProtocolError("a frame is on a stream that its kind cannot have")
+            count += 1
             on_frame = self._on_frame.get(kind)
             if on_frame is not None:
                 on_frame(flags, stream, data[at + HEAD_BYTES : end])
             at = end
         self._buffer = data[at:]
+        return count >= most
+
+    def end(self) -> None:
+        """Hand on nothing any more, and forget who took it."""
+        self._on_frame.clear()
+        del self._on_block
 
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
         payload = frames.unpadded(flags, payload)

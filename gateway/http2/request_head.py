@@ -89,15 +89,16 @@ def read_head(fields: Sequence[Field]) -> Head:
         if not name.endswith(_BINARY)
     }
     path = pseudo[b":path"].decode("latin-1")
-    length = regular.get(b"content-length", b"-1")
-    if not (length == b"-1" or (length.isdigit() and len(length) <= MAX_DIGITS)):
+    said = regular.get(b"content-length")
+    if said is not None and not (said.isdigit() and len(said) <= MAX_DIGITS):
         raise Malformed
+    length = -1 if said is None else int(said)
     try:
         _check(pseudo[b":method"], metadata)
         timeout = _timeout_seconds(metadata.get("grpc-timeout"))
     except Refusal as refusal:
-        return Head(path, metadata, length=int(length), refusal=refusal)
-    return Head(path, metadata, timeout, metadata.get("grpc-encoding", "identity"), int(length))
+        return Head(path, metadata, length=length, refusal=refusal)
+    return Head(path, metadata, timeout, metadata.get("grpc-encoding", "identity"), length)
 
 
 def check_trailers(fields: Sequence[Field]) -> None:

@@ -16,11 +16,16 @@ from gateway.http2.output import Output
 from gateway.http2.patience import Patience
 from gateway.http2.request_head import Head
 from gateway.http2.sending import JOINED_BYTES
+from gateway.http2.untaken import Untaken
 
 ENDED_EARLY = 1000
 """Of so many streams that we have ended it is remembered that their rest may still be coming."""
 RAPID_SECONDS = 0.1
 """A call that is given up later than this has missed a deadline, rather than being one of a flood."""
+HEARING_SECONDS = 30.0
+"""So long a client may take to hear how many calls it may have; until then it may try more."""
+UNTAKEN_MESSAGES = 4
+"""No call begins while more bytes of replies wait for room than so many of the largest messages have."""
 DEADLINE_GRACE_SECONDS = 0.05
 """Who answers knows the deadline, too, and what has missed it: it is ended only if it does not say so."""
 
@@ -41,6 +46,7 @@ class Streams:
         last: the highest stream that has begun.
         knows_limits: the client has heard how many calls it may have; before, it may have begun any number.
         patience: with the client.
+        untaken: replies that it gives no room.
         on_idle: told that the last call has ended, a moment later.
     """
 
@@ -54,7 +60,9 @@ class Streams:
         self._limits = limits
         self._grants = Grants(limits.message_bytes)
         self.on_idle: Callable[[], None] | None = None
+        self.untaken = Untaken(output)
         self._new: list[IncomingCall] = []
+        self._hears_until = time.monotonic() + HEARING_SECONDS
         self._cancelled: set[asyncio.Task[None]] = set()
         self._ended_early: dict[int, None] = {}
 
@@ -66,7 +74,8 @@ class Streams:
         if head is None or (is_whole and head.length > 0):
             self.refuse(stream, frames.PROTOCOL_ERROR)
         elif len(self.calls) >= self._limits.streams or len(self._cancelled) > self._limits.streams:
-            if self.knows_limits or self._output.sending.is_paused:
+            is_told = self.knows_limits or time.monotonic() > self._hears_until
+            if is_told or self._output.sending.is_paused:
                 self.count()
             self._output.add(self._reset(stream, frames.REFUSED_STREAM))
         else:
@@ -77,7 +86,10 @@ class Streams:
             self._new.append(call)
 
     def begin_new(self) -> None:
-        """Begin the calls that have come; what came along with their headers is there."""
+        """Begin the calls that have come, with what came along with their headers, unless too much waits."""
+        if self._is_full():
+            self._new = [call for call in self._new if not call.is_over]
+            return
         new, self._new = self._new, []
         for call in new:
             if not call.is_over:
@@ -108,6 +120,7 @@ class Streams:
         if call is None:
             return
         call.window += more
+        self.untaken.given(stream)
         if not more:
             self.refuse(stream, frames.PROTOCOL_ERROR)
         elif call.window > frames.MAX_WINDOW_BYTES:
@@ -122,6 +135,7 @@ class Streams:
         sending = self._output.sending
         for call in self.calls.values():
             call.window += first_window - sending.first_window
+            self.untaken.given(call.stream)
             if call.window > frames.MAX_WINDOW_BYTES:
                 raise ProtocolError("a window is too large", frames.FLOW_CONTROL_ERROR)
         sending.first_window = first_window
@@ -130,6 +144,15 @@ class Streams:
         """A frame is for a call that has ended: too late if we ended it, else wrong."""
         if stream not in self._ended_early:
             self.refuse(stream, frames.STREAM_CLOSED)
+
+    def late_trailers(self, stream: int) -> None:
+        """Headers are for no call that goes on: too late if we ended it, else of a stream that cannot begin.
+
+        Raises:
+            ProtocolError: the stream was passed over, or its client has ended it (RFC 9113, 5.1.1).
+        """
+        if stream not in self._ended_early:
+            raise ProtocolError("a stream begins that is over, or was passed over")
 
     def reset(self, stream: int) -> None:
         """The client wants no answer any more.
@@ -154,16 +177,18 @@ class Streams:
     def cancel(self, call: IncomingCall) -> None:
         """Nobody waits for it any more."""
         call.is_over = True
+        task = call.task
         self._tell(self._forget(call))
-        if call.task is not None and not call.task.done():
+        if task is not None and not task.done():
             # There are only so many of these, too, else a client could have any number by resets.
-            self._cancelled.add(call.task)
-            call.task.add_done_callback(self._cancelled.discard)
-            call.task.cancel()
+            self._cancelled.add(task)
+            task.add_done_callback(self._cancelled.discard)
+            task.cancel()
 
     def cancel_all(self) -> None:
         """The connection is gone."""
         self._new.clear()
+        self.untaken.end()
         for call in [*self.calls.values()]:
             self.cancel(call)
 
@@ -191,6 +216,7 @@ class Streams:
         has_room = size <= JOINED_BYTES and size <= sending.window and size <= call.window
         if sending.is_paused or (size and not has_room) or stream in sending.blocked:
             output.wait(call)
+            self.untaken.watch(self._give_up)
             return
         if size:
             sending.window -= size
@@ -223,28 +249,40 @@ class Streams:
         call.task = self._begin(call)
         if call.task is not None and not call.is_over and call.deadline is not None:
             left = call.deadline - time.monotonic() + DEADLINE_GRACE_SECONDS
-            call.timer = asyncio.get_running_loop().call_later(left, self._expire, call)
+            call.timer = asyncio.get_running_loop().call_later(left, self._output.attempt, self._expire, call)
 
     def _expire(self, call: IncomingCall) -> None:
         if call.unsent:  # what is not read by now never will be
-            self.cancel(call)
-            self._output.add(self._reset(call.stream, frames.CANCEL))
+            self._give_up(call)
         else:
             self._end(call, StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
+    def _give_up(self, call: IncomingCall) -> None:
+        self.cancel(call)
+        self._output.add(self._reset(call.stream, frames.CANCEL))
+
+    def _is_full(self) -> bool:
+        if not (self._new and self._output.sending.blocked):
+            return False
+        return self.untaken.waiting_bytes > UNTAKEN_MESSAGES * self._limits.message_bytes
+
     def _end(self, call: IncomingCall, code: StatusCode, details: str) -> None:
         """Answer in place of its handler."""
+        task = call.task
         call.finish(code, details)
-        if call.task is not None:
-            call.task.cancel()
+        if task is not None:
+            task.cancel()
 
     def _forget(self, call: IncomingCall) -> bytes:
         self.calls.pop(call.stream, None)
+        call.task = None  # a cancelled one keeps its exception, which keeps the call
         self._output.sending.blocked.pop(call.stream, None)
         if call.timer is not None:
             call.timer.cancel()
         if self.on_idle is not None and not self.calls:
-            asyncio.get_running_loop().call_soon(self.on_idle)
+            asyncio.get_running_loop().call_soon(self._output.attempt, self.on_idle)
+        if self._new:
+            asyncio.get_running_loop().call_soon(self._output.attempt, self.begin_new)
         return self._grants.end(call)
 
     def _reset(self, stream: int, code: int) -> bytes:

@@ -37,6 +37,7 @@ OF_CONNECTION = {
     "settings on a stream": (frame(frames.SETTINGS, 0, 1, b""), PROTOCOL),
     "half a setting": (frame(frames.SETTINGS, 0, 0, bytes(5)), SIZE),
     "an acknowledgement with settings": (frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), SIZE),
+    "headers on a stream that was passed over": (call(5) + opening(3), PROTOCOL),
     "a push neither on nor off": (frames.settings(((frames.ENABLE_PUSH, 2),)), PROTOCOL),
     "a window too large": (frames.settings(((frames.INITIAL_WINDOW_SIZE, 2**31),)), FLOW),
     "frames too small": (frames.settings(((frames.MAX_FRAME_SIZE, 16_383),)), PROTOCOL),
@@ -103,6 +104,19 @@ async def test_what_breaks_the_connection_ends_it_with_its_code(name: str) -> No
     says, code = OF_CONNECTION[name]
     async with raw(says) as (_, client):
         assert (await client.dismissed())[0] == code
+
+
+async def test_headers_on_a_stream_that_is_over_end_the_connection() -> None:
+    async with raw(call(1)) as (_, client):
+        await client.answered(1)
+        client.say(opening(1))
+        assert (await client.dismissed())[0] == PROTOCOL
+
+
+@pytest.mark.parametrize("name", ["half a setting", "a short goaway"])
+async def test_who_cuts_a_frame_short_is_told_so_in_our_words(name: str) -> None:
+    async with raw(OF_CONNECTION[name][0]) as (_, client):
+        assert (await client.dismissed())[1] in {"a part of a setting is missing", "a goaway is cut short"}
 
 
 @pytest.mark.parametrize("name", OF_STREAM)

@@ -1,12 +1,26 @@
 """Clients that ask for much with little: they are sent away, and what they began ends."""
 
+import asyncio
+
 import pytest
 
 from gateway.http2 import frames
 from gateway.http2.frames import frame, header
 from gateway.http2.patience import FREE, Patience
+from gateway.http2.server_connection import FRAMES_A_TURN
 from tests.fakes import until
-from tests.unit.http2.server.server_rig import BIG, WAIT, block, call, data, opening, raw
+from tests.unit.http2.server.server_rig import (
+    BIG,
+    WAIT,
+    Client,
+    block,
+    call,
+    data,
+    enveloped,
+    opening,
+    raw,
+    serving,
+)
 
 CALM = 0xB
 RESET = frames.CANCEL.to_bytes(4, "big")
@@ -169,3 +183,56 @@ async def test_a_table_is_kept_in_step_through_headers_that_are_refused() -> Non
     async with raw(*says, data(3, b"\0\0\0\0\0"), metadata_bytes=4096) as (echo, client):
         await client.answered(3)
         assert echo.contexts[0].metadata["x"] == "19" * 400
+
+
+async def test_who_never_hears_the_limit_may_be_over_it_only_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.http2.streams.HEARING_SECONDS", 0.0)
+    says = b"".join(opening(stream, (":path", WAIT)) for stream in range(1, 2 * FREE + 1001, 2))
+    async with raw(says, streams=1) as (_, client):
+        assert (await client.dismissed())[0] == CALM
+
+
+@pytest.mark.parametrize("field", [b"\x82", b"\x00\x01a\x00"])
+async def test_fields_of_one_block_are_bounded_in_number(field: bytes) -> None:
+    async with raw(frame(frames.HEADERS, frames.END_HEADERS, 1, field * 1001)) as (_, client):
+        assert await client.dismissed() == (CALM, "headers are far too many")
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+async def test_a_tables_size_changes_at_most_twice_in_a_block(is_allowed: bool) -> None:
+    says = b"\x20" * (2 if is_allowed else 3) + block()
+    async with raw(frame(frames.HEADERS, frames.END_HEADERS, 1, says), data(1, enveloped(b"a"))) as (
+        _,
+        client,
+    ):
+        if is_allowed:
+            assert await client.answered(1) == b"a"
+        else:
+            assert (await client.dismissed())[0] == frames.COMPRESSION_ERROR
+
+
+MEANINGLESS = {
+    "acknowledgements": frame(frames.SETTINGS, frames.ACK, 0, b""),
+    "unknown frames": frame(0xBE, 0, 0, b""),
+    "room of a byte": frames.window_update(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGLESS)
+async def test_frames_that_mean_nothing_leave_others_their_turn(name: str) -> None:
+    async with serving() as (_, server):
+        client = await Client.to(server.address, call(1))
+        await client.answered(1)
+        [connection] = server.server._connections
+        turns = 0
+        connection.data_received(MEANINGLESS[name] * 5 * FRAMES_A_TURN + call(3))
+        while not connection._transport.is_reading():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 5
+        assert await client.answered(3) == b"hello"
+        client.say(call(5))
+        assert await client.answered(5) == b"hello"
+        await client.close()
