@@ -29,6 +29,10 @@ class Engine(FakeTriton):
 
     delay_seconds = 0.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.metadata = None  # as of a server that does not tell what it has
+
     async def infer(self, request: oip.ModelInferRequest, _: Any) -> oip.ModelInferResponse:
         await asyncio.sleep(self.delay_seconds)
         rows = request.inputs[0].shape[0]
