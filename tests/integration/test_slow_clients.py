@@ -29,7 +29,7 @@ QUIET_FILES = 60
 DRAIN_SECONDS = 2
 PROGRAM = f"""
 import resource, sys, warnings
-from gateway import http_connection, server
+from gateway import grpc_server, http_connection, server
 from gateway.__main__ import main
 from gateway.protocols import http
 
@@ -37,7 +37,7 @@ warnings.simplefilter("ignore", ResourceWarning)  # of connections that end with
 resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
 http_connection.HEAD_SECONDS = http_connection.UNREAD_SECONDS = {HEAD_SECONDS}
 http.BODY_SECONDS = {BODY_SECONDS}
-server.KEEP_ALIVE_SECONDS = server.GRPC_HANDSHAKE_SECONDS = {IDLE_SECONDS}
+server.KEEP_ALIVE_SECONDS = grpc_server.HANDSHAKE_SECONDS = {IDLE_SECONDS}
 server.UNTAKEN_SECONDS = {UNTAKEN_SECONDS}
 sys.exit(main())
 """
