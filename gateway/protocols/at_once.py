@@ -49,6 +49,7 @@ def _rest(work: Coroutine[Any, None, None], waits_for: Any) -> Generator[Any, No
             try:
                 yield waits_for
             except BaseException as error:  # noqa: BLE001 - the coroutine's to handle, a cancellation too
+                waits_for = None  # it holds the error, whose traceback holds this frame: a cycle
                 waits_for = work.throw(error)
             else:
                 waits_for = work.send(None)

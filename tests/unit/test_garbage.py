@@ -27,6 +27,7 @@ from gateway.chain import Infer, chain
 from gateway.errors import EndpointFailed, InferwayError, MalformedBody, RejectedByBackend
 from gateway.inference import InferRequest, PoolKey, Tensor
 from gateway.metrics import Metrics
+from gateway.protocols.at_once import begin
 from gateway.protocols.edge import in_thread
 from gateway.stages.admission import Admission
 from gateway.stages.hedged import QUANTILE, Hedged
@@ -203,3 +204,23 @@ async def test_what_work_in_a_thread_had_made_is_gone_with_its_error() -> None:
             raise AssertionError("it was to fail")
         await asyncio.sleep(0.01)
     assert [each for each in found if isinstance(each, Expanded)] == []
+
+
+async def test_a_request_that_began_without_a_task_leaves_nothing_of_the_failure_that_it_waited_for() -> None:
+    futures: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future()]
+
+    async def work() -> None:
+        with contextlib.suppress(MalformedBody):
+            await futures[0]
+
+    with uncollected() as found:
+        began: list[asyncio.Task[None] | None] = []
+        asyncio.get_running_loop().call_soon(lambda: began.append(begin(work())))  # as a connection does
+        await settle()
+        futures.pop().set_exception(MalformedBody("no"))
+        await settle()
+        task = began.pop()
+        assert task is not None
+        assert task.done()
+        del task
+    assert found == []
