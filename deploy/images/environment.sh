@@ -16,7 +16,8 @@ pip_into() {
 
 pip_into /opt/venv "$@"
 # What packages ask for and no server here uses: tokenizers downloads of models, torch tools that build its extensions.
-python3 -m pip --python /opt/venv/bin/python3 uninstall --quiet --yes --root-user-action=ignore hf-xet setuptools wheel
+python3 -m pip --python /opt/venv/bin/python3 uninstall --quiet --yes --root-user-action=ignore \
+    hf-xet huggingface-hub setuptools wheel
 pip_into /tmp/sbom --requirement requirements/sbom.txt
 mkdir -p /usr/share/sbom
 /tmp/sbom/bin/cyclonedx-py environment --output-reproducible --of JSON -o "/usr/share/sbom/$name.cdx.json" /opt/venv/bin/python3
@@ -25,6 +26,7 @@ rm -rf /tmp/sbom
 site=$(/opt/venv/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 find "$site" -type d -name tests -prune -exec rm -rf {} +
 rm -rf "$site/numpy/f2py" "$site/onnxruntime/datasets" "$site/onnxruntime/quantization" \
-    "$site/onnxruntime/tools" "$site/onnxruntime/transformers" "$site/torch/include"
+    "$site/onnxruntime/tools" "$site/onnxruntime/transformers" "$site/torch/include" \
+    "$site/simdjson/simdjson.h" "$site/simdjson/simdjson.cpp"
 find "$site" \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.a' \) -delete
 python3 -m compileall -q --invalidation-mode unchecked-hash "$site" || test -d "$site" # templates are no Python
