@@ -5,7 +5,8 @@
 Real gateways in front of a real Triton with bert_chinese, which answers tens of requests a second: the
 engine is the bottleneck, and the client, which shares the machine, costs next to nothing. Every request is
 another one (random tokens), the caches are off, and the client tries nothing again. A closed loop finds the
-peak; then Poisson arrivals come at multiples of it, whether or not the ones before were answered.
+peak; then Poisson arrivals come at multiples of it, whether or not the ones before were answered. The closed
+loop is repeated between them, since the machine's speed drifts.
 """
 
 import argparse
@@ -18,13 +19,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loadtests import paced_engine
 from loadtests.conditions import conditions
 from loadtests.overload_client import MODEL, TOKENS, Client, Phase, closed, opened
 from services.launch import Running, free_port
 from tests.serving import ROOT, StartedGateway, running_gateway, running_triton
+
+Row = tuple[Phase, float]
+"""What came of a load, and the peak at that time."""
 
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0)
 CLOSED_CONNECTIONS = (2, 4, 8, 16)
@@ -44,35 +48,56 @@ COLUMNS = (
 )
 
 
-async def peak_rate(address: str, deadline_seconds: float, seconds: float) -> float:
-    """The best that a closed loop gets, in answers within the deadline a second."""
+class Peak(NamedTuple):
+    """The best that a closed loop gets.
+
+    Attributes:
+        users: of that loop.
+        rate: answers within the deadline a second.
+    """
+
+    users: int
+    rate: float
+
+
+async def find_peak(address: str, deadline_seconds: float, seconds: float) -> Peak:
+    """The best of several closed loops."""
     client = Client(address, deadline_seconds, random.Random(1))
     await client.until_idle()
-    rates = [
-        (await closed(client, connections, seconds)).good / seconds for connections in CLOSED_CONNECTIONS
-    ]
+    peaks = [Peak(users, await closed_rate(client, users, seconds)) for users in CLOSED_CONNECTIONS]
     client.close()
-    sys.stderr.write(f"closed loop: {', '.join(f'{rate:.1f}' for rate in rates)} a second\n")
-    return max(rates)
+    sys.stderr.write(f"closed loop: {', '.join(f'{peak.rate:.1f}' for peak in peaks)} a second\n")
+    return max(peaks, key=lambda peak: peak.rate)
 
 
-async def measure(
-    gateway: StartedGateway, peak: float, deadline_seconds: float, seconds: float
-) -> list[Phase]:
-    """Every load, one after the other."""
+async def closed_rate(client: Client, users: int, seconds: float) -> float:
+    """Answers within the deadline a second."""
+    return (await closed(client, users, seconds)).good / seconds
+
+
+async def measure(gateway: StartedGateway, peak: Peak, deadline_seconds: float, seconds: float) -> list[Row]:
+    """Every load, one after the other, each with the peak just before it and just after it.
+
+    The machine's speed drifts: what a load gets is held against the speed that the machine had then.
+    """
     rng = random.Random(2)
     client = Client(gateway.http, deadline_seconds, rng)
-    phases = []
+    rows = []
+    await client.until_idle()
+    before = await closed_rate(client, peak.users, seconds / 2)
     for load in LOADS:
         await client.until_idle()
-        phase = await opened(client, gateway.running.pid, load * peak, load, seconds, rng)
-        sys.stderr.write(f"{row(phase, peak)}\n")
-        phases.append(phase)
+        phase = await opened(client, gateway.running.pid, load * peak.rate, load, seconds, rng)
+        await client.until_idle()
+        after = await closed_rate(client, peak.users, seconds / 2)
+        rows.append((phase, (before + after) / 2))
+        sys.stderr.write(f"{line(*rows[-1])}\n")
+        before = after
     client.close()
-    return phases
+    return rows
 
 
-def row(phase: Phase, peak: float) -> str:
+def line(phase: Phase, peak: float) -> str:
     """One line of the table."""
     goodput = phase.good / phase.duration_seconds
     before, after = (size / 2**20 for size in phase.rss_bytes)
@@ -84,16 +109,16 @@ def row(phase: Phase, peak: float) -> str:
     )
 
 
-def report(results: Mapping[str, list[Phase]], peak: float, described: str) -> str:
+def report(results: Mapping[str, list[Row]], described: str) -> str:
     """The page's part."""
     lines = [described, ""]
-    for name, phases in results.items():
+    for name, rows in results.items():
         lines += [
             f"With admission {name}:",
             "",
             "| " + " | ".join(COLUMNS) + " |",
             "|---" * len(COLUMNS) + "|",
-            *(row(phase, peak) for phase in phases),
+            *(line(*row) for row in rows),
             "",
         ]
     lines += ["The same as JSON: `docs/reports/overload.json`.", ""]
@@ -110,7 +135,7 @@ def main() -> int:
     parser.add_argument("--paced", action="store_true", help="a stand-in for the engine, of a fixed capacity")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
-    results: dict[str, list[Phase]] = {}
+    results: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory() as name, _engine(Path(name), paced=arguments.paced) as endpoint:
         settings = {
             "models": [str(ROOT / "models" / MODEL)],
@@ -119,30 +144,31 @@ def main() -> int:
             "cache": {"memory_bytes": 0},
             "log": {"level": "error"},
         }
-        peak = 0.0
+        peak = Peak(0, 0.0)
         for enabled in (True, False):
             folder = Path(name) / f"gateway-{enabled}"
             with running_gateway(folder, {**settings, "admission": {"enabled": enabled}}) as gateway:
                 if enabled:
-                    peak = asyncio.run(peak_rate(gateway.http, arguments.deadline, arguments.seconds / 2))
-                phases = asyncio.run(measure(gateway, peak, arguments.deadline, arguments.seconds))
-                results["on" if enabled else "off"] = phases
+                    peak = asyncio.run(find_peak(gateway.http, arguments.deadline, arguments.seconds / 2))
+                rows = asyncio.run(measure(gateway, peak, arguments.deadline, arguments.seconds))
+                results["on" if enabled else "off"] = rows
     engine = f"Triton, {MODEL} fp32, {TOKENS} tokens"
     if arguments.paced:
         engine = f"stand-in with one worker, {paced_engine.REQUEST_SECONDS:g} s a request"
     users = ", ".join(map(str, CLOSED_CONNECTIONS))
     described = (
         f"{conditions(('grpcio', 'uvicorn'))}; {engine}; peak of a closed loop with {users} users: "
-        f"{peak:.1f} a second; deadlines of {arguments.deadline:g} s; {arguments.seconds:g} s of each load."
+        f"{peak.rate:.1f} a second with {peak.users}, asked again before and after each load; "
+        f"deadlines of {arguments.deadline:g} s; {arguments.seconds:g} s of each load."
     )
-    text = report(results, peak, described)
+    text = report(results, described)
     sys.stdout.write(text)
     if not arguments.no_write:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         after = rest.partition(END)[2]
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
-        phases_of = {key: [_figures(phase) for phase in phases] for key, phases in results.items()}
-        content = {"conditions": described, "peak_per_second": peak, "admission": phases_of}
+        phases_of = {key: [_figures(*row) for row in rows] for key, rows in results.items()}
+        content = {"conditions": described, "peak_per_second": peak.rate, "admission": phases_of}
         FIGURES.write_text(json.dumps(content, indent=1) + "\n")
     return 0
 
@@ -159,9 +185,9 @@ def _engine(folder: Path, *, paced: bool) -> Iterator[Mapping[str, Any]]:
         yield {"backend": "triton", "address": f"127.0.0.1:{port}"}
 
 
-def _figures(phase: Phase) -> dict[str, object]:
+def _figures(phase: Phase, peak: float) -> dict[str, object]:
     kept = {key: value for key, value in asdict(phase).items() if key != "seconds"}
-    return {**kept, "p50_ms": phase.percentile(50), "p99_ms": phase.percentile(99)}
+    return {**kept, "peak_per_second": peak, "p50_ms": phase.percentile(50), "p99_ms": phase.percentile(99)}
 
 
 if __name__ == "__main__":
