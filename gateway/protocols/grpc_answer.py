@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 from grpc import StatusCode
 
-from gateway.errors import InferwayError
+from gateway.errors import BodyTooLarge, InferwayError
 from gateway.http2.call import CallFailed
 from gateway.http2.incoming import IncomingCall
 from gateway.http2.messages import Compressed
@@ -93,4 +93,8 @@ class GrpcAnswers:
         if encoding == "identity":
             raise Failed(StatusCode.INTERNAL, "a message is compressed, and its call did not say how")
         await in_task()
-        return await in_thread(self._expanding, partial(expand, message.data, encoding, self._limit))
+        try:
+            return await in_thread(self._expanding, partial(expand, message.data, encoding, self._limit))
+        except BodyTooLarge:
+            text = f"SERVER: Decompressed message larger than max {self._limit}"  # as gRPC says it
+        raise Failed(StatusCode.RESOURCE_EXHAUSTED, text)

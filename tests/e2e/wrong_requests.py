@@ -221,5 +221,5 @@ def bombs() -> dict[str, Http | Grpc]:
     for method in (OIP, TFS, TS):
         found[f"{method}-plain"] = Grpc(method, plain, "RESOURCE_EXHAUSTED", ("larger than max",))
         gzipped = grpc.Compression.Gzip
-        found[f"{method}-gzip"] = Grpc(method, plain, "RESOURCE_EXHAUSTED", ("larger than",), gzipped)
+        found[f"{method}-gzip"] = Grpc(method, plain, "RESOURCE_EXHAUSTED", ("larger than max",), gzipped)
     return found
