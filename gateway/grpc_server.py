@@ -1,13 +1,13 @@
 """The gRPC port: its listener, the bounds on what clients may hold, and how it ends."""
 
 import asyncio
-import resource
 import socket
 import ssl
 
 from gateway.http2.limits import Limits
 from gateway.http2.server_connection import ServerConnection
 from gateway.http2.streams import Begin
+from gateway.listener import CLOSE_SECONDS, Connections, Listener, Share
 from gateway.settings import ServerSettings
 
 OVERHEAD_BYTES = 64 * 1024
@@ -17,18 +17,15 @@ METADATA_BYTES = 16 * 1024
 STREAMS = 1000
 """Calls at a time on one connection; further ones wait at the client, or open another."""
 FILES_DIVISOR = 4
-"""gRPC connections may take this part of the files that the process may open (see http_connection)."""
-HANDSHAKE_SECONDS = 30
-"""For TLS, and again for the client's first words."""
+"""gRPC connections may take this part of the files that the process may open (see http_server)."""
+OPENING_SECONDS = 30
+"""For the client's first words."""
 PING_SECONDS = 60
 """A connection on which nothing came for so long is asked whether it is still there ..."""
 PONG_SECONDS = 20
 """... and closed when it does not answer within this."""
 CLIENT_PING_SECONDS = 10
 """Clients that ping more often than this, while nothing is sent, are sent away (`too_many_pings`)."""
-BACKLOG = 2048
-CLOSE_SECONDS = 1.0
-"""How long a client may take to see that its connection is closed."""
 
 
 def limits(settings: ServerSettings) -> Limits:
@@ -37,7 +34,7 @@ def limits(settings: ServerSettings) -> Limits:
         message_bytes=settings.max_request_bytes + OVERHEAD_BYTES,
         metadata_bytes=METADATA_BYTES,
         streams=STREAMS,
-        opening_seconds=HANDSHAKE_SECONDS,
+        opening_seconds=OPENING_SECONDS,
         ping_seconds=PING_SECONDS,
         pong_seconds=PONG_SECONDS,
         client_ping_seconds=CLIENT_PING_SECONDS,
@@ -53,25 +50,26 @@ class GrpcServer:
         begin: what answers a call.
         limits: for each client.
         tls: of the port; None in the clear.
+        share: of the port's connections; None where no other process has it.
     """
 
-    def __init__(self, begin: Begin, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, begin: Begin, limits: Limits, tls: ssl.SSLContext | None = None, *, share: Share | None = None
+    ) -> None:
         self._begin = begin
         self._limits = limits
         self._tls = tls
-        self._connections: set[ServerConnection] = set()
-        self._is_stopping = False
+        self._connections = Connections(share)
         self._none_left = asyncio.Event()
 
-    async def start(self, listener: socket.socket) -> None:
+    def start(self, bound: socket.socket) -> None:
         """Listen on a socket that is bound; it is closed with the server."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: ServerConnection(self._begin, self._limits, self._opened, self._closed),
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
-            ssl_shutdown_timeout=CLOSE_SECONDS if self._tls else None,
+        self._listener = Listener(
+            bound,
+            lambda: ServerConnection(self._begin, self._limits, self._connections.add, self._closed),
+            self._connections,
+            files_divisor=FILES_DIVISOR,
+            tls=self._tls,
         )
 
     async def stop(self, grace_seconds: float) -> None:
@@ -80,9 +78,11 @@ class GrpcServer:
         Args:
             grace_seconds: after which they end in any case.
         """
-        self._is_stopping = True
-        self._server.close()
-        for connection in [*self._connections]:
+        told = {*self._connections}
+        for connection in told:
+            connection.leave()
+        await self._listener.aclose()
+        for connection in self._connections - told:  # those that were being opened
             connection.leave()
         await self._until_closed(grace_seconds)
         for connection in [*self._connections]:
@@ -97,11 +97,6 @@ class GrpcServer:
                     await self._none_left.wait()
             except TimeoutError:
                 return
-
-    def _opened(self, connection: ServerConnection) -> bool:
-        self._connections.add(connection)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_DIVISOR
-        return len(self._connections) <= most and not self._is_stopping
 
     def _closed(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)

@@ -7,7 +7,6 @@ the clear, as Java's HttpClient and `curl --http2` do with every first request.
 
 import asyncio
 import math
-import resource
 from typing import Any, cast
 
 import httptools
@@ -27,9 +26,6 @@ who looks at the reply only after it has sent everything finds it."""
 LAST_SECONDS = 0.5
 """When the gateway ends, how long a connection that waits for a request may still bring one: it may be on its
 way, and would be lost if the connection were closed at once."""
-FILES_DIVISOR = 2
-"""HTTP connections may take this part of the files that the process may open. The rest is for gRPC, the admin
-port, model servers and Redis: a flood must not look to the probes as if the gateway were dead."""
 
 TIMER_SECONDS = 0.001
 """By so much uvloop's timers may fire too early."""
@@ -55,12 +51,9 @@ class HttpConnection(HttpToolsProtocol):
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own
-        """Start to wait for the first head, unless there are too many connections."""
+        """Start to wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_DIVISOR:
-            transport.abort()
-        else:
-            self._close_after(HEAD_SECONDS)
+        self._close_after(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""

@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 
 import structlog
-import uvicorn
-from starlette.types import ASGIApp
 
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
 from gateway.grpc_server import GrpcServer, limits
-from gateway.http_connection import HttpConnection
+from gateway.http_server import HttpServer
+from gateway.listener import Share
 from gateway.reload import Reloads
 from gateway.settings import ServerSettings
 
@@ -24,18 +23,6 @@ UNTAKEN_SECONDS = 30
 """How long a caller may take nothing of its reply."""
 LISTEN_POLL_SECONDS = 0.01
 """How often uvicorn is asked whether it listens; it tells nobody."""
-KEEP_ALIVE_SECONDS = 75
-"""How long a connection without a request stays open: longer than pools of clients and load balancers keep
-theirs (mostly 60), so that it is they who close, and no request meets a closed one."""
-
-
-class HttpServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to `serve`, which stops three listeners and not one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
 
 
 async def serve(gateway: Gateway, settings: ServerSettings, reloads: Reloads | None = None) -> None:
@@ -52,10 +39,11 @@ async def serve(gateway: Gateway, settings: ServerSettings, reloads: Reloads | N
     stop = told_to_stop()
     with (
         bind(settings.host, settings.http_port, "http_port") as http,
+        bind(settings.host, settings.grpc_port, "grpc_port") as grpc,
         bind(settings.admin_host, settings.admin_port, "admin_port") as admin,
     ):
         async with gateway, reloading(gateway, reloads, stop):
-            await listen(gateway, settings, {http: gateway.http, admin: gateway.admin}, stop)
+            await listen(gateway, settings, Bound(http, grpc, admin), stop)
     _log.info("gateway_stopped")
 
 
@@ -86,70 +74,55 @@ async def reloading(gateway: Gateway, reloads: Reloads | None, stop: asyncio.Eve
         await asyncio.gather(stopping, running, return_exceptions=True)
 
 
-def http_server(app: ASGIApp, settings: ServerSettings, tls: ssl.SSLContext | None) -> HttpServer:
-    """What serves an app over HTTP/1.1; its `serve` takes the sockets."""
-    return HttpServer(http_config(app, settings, tls))
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The sockets that a process listens on.
 
+    Attributes:
+        http: of the HTTP port.
+        grpc: of the gRPC port.
+        admin: of the admin port; None where the supervisor has it.
+        http_share: of the connections, where other processes have the same socket.
+        grpc_share: likewise.
+    """
 
-def http_config(app: ASGIApp, settings: ServerSettings, tls: ssl.SSLContext | None) -> uvicorn.Config:
-    """How an app is served over HTTP/1.1."""
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http=HttpConnection,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        ssl_context_factory=(lambda *_: tls) if tls else None,
-    )
-
-
-NewServer = Callable[[ASGIApp, ServerSettings, ssl.SSLContext | None], HttpServer]
-"""Makes what serves an app, in the clear or over TLS."""
+    http: socket.socket
+    grpc: socket.socket
+    admin: socket.socket | None = None
+    http_share: Share | None = None
+    grpc_share: Share | None = None
 
 
 async def listen(
     gateway: Gateway,
     settings: ServerSettings,
-    apps: Mapping[socket.socket, ASGIApp],
+    bound: Bound,
     stop: asyncio.Event,
     *,
-    new_server: NewServer = http_server,
-    shares_grpc: bool = False,
     began: asyncio.Event | None = None,
 ) -> None:
     """Answer on every port until `stop`, or until a listener fails: better no gateway than half of one.
 
     Args:
         gateway: has started.
-        settings: the gRPC port, and how long the end may take.
-        apps: by the socket that is bound for each.
+        settings: how long the end may take.
+        bound: what to listen on.
         stop: set when it is to end.
-        new_server: makes what serves an app.
-        shares_grpc: whether other processes listen on the gRPC port, too.
         began: set once every port is listened on.
-
-    Raises:
-        ConfigurationError: the gRPC port is taken.
     """
     tls = gateway.tls
-    grpc_server = GrpcServer(gateway.grpc.begin, limits(settings), tls.grpc if tls else None)
-    grpc_socket = bind(settings.host, settings.grpc_port, "grpc_port", is_shared=shares_grpc)
-    grpc_address = address(grpc_socket)
-    await grpc_server.start(grpc_socket)
-    public = tls.http if tls else None
-    servers = {
-        bound: new_server(app, settings, public if app is gateway.http else None)
-        for bound, app in apps.items()
-    }
-    serving = [asyncio.create_task(server.serve(sockets=[bound])) for bound, server in servers.items()]
-    names = {"http" if app is gateway.http else "admin": address(bound) for bound, app in apps.items()}
-    _log.info("gateway_started", grpc=grpc_address, **names)
+    names = {"http": address(bound.http), "grpc": address(bound.grpc)}
+    grpc_server = GrpcServer(
+        gateway.grpc.begin, limits(settings), tls.grpc if tls else None, share=bound.grpc_share
+    )
+    grpc_server.start(bound.grpc)
+    public = HttpServer(gateway.http, settings, tls.http if tls else None, share=bound.http_share)
+    servers = {bound.http: public}
+    if bound.admin is not None:
+        servers[bound.admin] = HttpServer(gateway.admin, settings, None)
+        names["admin"] = address(bound.admin)
+    serving = [asyncio.create_task(server.serve(sockets=[taken])) for taken, server in servers.items()]
+    _log.info("gateway_started", **names)
     if began is not None:
         await _until_all_listen(servers.values(), serving)
         began.set()
@@ -168,14 +141,13 @@ async def listen(
         task.result()
 
 
-def bind(host: str, port: int, setting: str, *, is_shared: bool = False) -> socket.socket:
+def bind(host: str, port: int, setting: str) -> socket.socket:
     """A socket that is bound and does not listen yet.
 
     Args:
         host: whose addresses to listen on.
         port: its number.
         setting: which moves it.
-        is_shared: other processes of this gateway have sockets on the same port.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -183,7 +155,6 @@ def bind(host: str, port: int, setting: str, *, is_shared: bool = False) -> sock
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(is_shared))
     # Connections inherit it: one whose caller takes nothing of its reply is closed by the kernel. Neither
     # asyncio nor uvicorn ever give up on it, nor on the memory that the reply is in.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)

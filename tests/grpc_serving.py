@@ -46,7 +46,7 @@ class GrpcServing:
         """Listen."""
         listener = bind("127.0.0.1", 0, "grpc_port")
         self.address = address(listener)
-        await self.server.start(listener)
+        self.server.start(listener)
         return self
 
     async def stop(self, grace_seconds: float = 0.0) -> None:

@@ -30,7 +30,7 @@ class ServerConnection(asyncio.Protocol):
     Args:
         begin: what answers. It is asked once all that came along with a call's headers has been read.
         limits: for the client.
-        opened: told of the connection once there is one; False, and it is closed, if there are too many.
+        opened: told of the connection once there is one.
         closed: told when it is gone.
 
     Attributes:
@@ -41,7 +41,7 @@ class ServerConnection(asyncio.Protocol):
         self,
         begin: Begin,
         limits: Limits,
-        opened: "Callable[[ServerConnection], bool]",
+        opened: "Callable[[ServerConnection], None]",
         closed: "Callable[[ServerConnection], None]",
     ) -> None:
         self.has_begun = False
@@ -75,7 +75,8 @@ class ServerConnection(asyncio.Protocol):
         }
         self._reader = FrameReader(on_frame, MAX_BLOCK_BYTES, self._transport.is_closing)
         tls = transport.get_extra_info("ssl_object")
-        if not self._opened(self) or (tls is not None and tls.selected_alpn_protocol() != "h2"):
+        self._opened(self)
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._transport.abort()
             return
         values = (

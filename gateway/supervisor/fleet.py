@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.overrides import Change, Overrides
 from gateway.admin.processes import Answer
+from gateway.listener import Shares
 from gateway.metrics import Metrics
 from gateway.process_channel import ChannelClosed
 from gateway.supervisor.back_off import BackOff
 from gateway.supervisor.member import Member
 from gateway.supervisor.merging import ProcessTotals, from_json, page, to_json
-from gateway.supervisor.shared_listener import ABSENT, Shares
 
 UNUSABLE = 2
 """The exit status of a process that cannot use its configuration; it has said why."""
@@ -45,21 +45,21 @@ class Fleet:
     Args:
         size: how many there are to be.
         http: the HTTP port's socket.
-        grpc_port: the gRPC port.
+        grpc: the gRPC port's.
 
     Attributes:
         turn: held while a process joins, too: no change falls between.
         leaving: set when all are to end.
     """
 
-    def __init__(self, size: int, http: socket.socket, grpc_port: int) -> None:
+    def __init__(self, size: int, http: socket.socket, grpc: socket.socket) -> None:
         self._http = http
         self._shares_file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._shares_file.truncate(Shares.size_bytes(size))
         self._shares = Shares(self._shares_file.fileno(), size)
         for process in range(size):
-            self._shares.set(process, ABSENT)
-        self._grpc_port = grpc_port
+            self._shares.leave(process)
+        self._grpc = grpc
         self._members: dict[int, Member | None] = dict.fromkeys(range(size))
         self._restarts = dict.fromkeys(range(size), 0)
         self._last_overrides: list[Mapping[str, Any]] = []  # of the process that ended last
@@ -161,7 +161,7 @@ class Fleet:
             reloads = self._reloads
             try:
                 member = await Member.start(
-                    process, self._http, self._shares_file.fileno(), self._grpc_port, self._known_texts()
+                    process, self._http, self._grpc, self._shares_file.fileno(), self._known_texts()
                 )
             except OSError as error:
                 _log.error("process_not_started", process=process, error=str(error))
@@ -174,7 +174,7 @@ class Fleet:
             status = await member.ended()
             await joining
             self._members[process] = None
-            self._shares.set(process, ABSENT)
+            self._shares.leave(process)
             self._last_overrides = member.overrides
             self._last_texts = member.texts or self._last_texts
             self._totals.ended(member.pid)

@@ -57,7 +57,7 @@ class Member:
 
     @classmethod
     async def start(
-        cls, process: int, http: socket.socket, shares: int, grpc_port: int, texts: Mapping[str, str]
+        cls, process: int, http: socket.socket, grpc: socket.socket, shares: int, texts: Mapping[str, str]
     ) -> "Member":
         """Start a process: this program once more, with a seat, and the last configuration that was served.
 
@@ -69,8 +69,8 @@ class Member:
             with theirs, tempfile.TemporaryFile("w+", encoding="utf-8") as last:
                 json.dump(texts, last)
                 last.seek(0)
-                files = (theirs.fileno(), http.fileno(), shares, last.fileno())
-                argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(Seat(process, *files, grpc_port))]
+                files = (theirs.fileno(), http.fileno(), grpc.fileno(), shares, last.fileno())
+                argv = [sys.executable, *sys.orig_argv[1:], "--worker", str(Seat(process, *files))]
                 child = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program; a fork takes milliseconds
                     argv, pass_fds=files, start_new_session=True
                 )

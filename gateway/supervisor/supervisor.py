@@ -1,11 +1,16 @@
 """Runs several gateway processes on the same ports: `server.processes` in `inferway.yaml`.
 
-Only HTTP and gRPC are served by them. This process serves the admin port, and no request of a client ever
-passes through it. When it is killed they end, too (`gateway/supervisor/worker.py`).
+Only HTTP and gRPC are served by them. The sockets are bound here and inherited: whoever is free accepts, so
+that a process that hangs or dies takes no connection with it that it has not accepted (uvicorn's and
+gunicorn's workers do the same; `gateway/listener.py` sees to it that each gets its share).
+
+This process serves the admin port, and no request of a client ever passes through it. When it is killed they
+end, too (`gateway/supervisor/worker.py`).
 """
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,10 +18,10 @@ import structlog
 
 from gateway.admin.app import admin_app
 from gateway.admin.operations import NotDone, Operations
-from gateway.server import address, http_server, told_to_stop
+from gateway.http_server import HttpServer
+from gateway.server import address, bind, port_taken, told_to_stop
 from gateway.settings import ServerSettings
 from gateway.supervisor.fleet import Fleet, Unusable
-from gateway.supervisor.ports import claim_admin, claim_grpc, claim_http
 from gateway.supervisor.worker import GRACE_SECONDS
 
 _log = structlog.get_logger()
@@ -32,10 +37,14 @@ async def supervise(settings: ServerSettings) -> bool:
         ConfigurationError: a port is taken.
     """
     stop = told_to_stop()
-    with claim_http(settings) as http, claim_grpc(settings) as claim, claim_admin(settings) as admin:
-        fleet = Fleet(settings.processes, http, claim.getsockname()[1])
+    with (
+        bind(settings.host, settings.http_port, "http_port") as http,
+        bind(settings.host, settings.grpc_port, "grpc_port") as grpc,
+        claim_admin(settings) as admin,
+    ):
+        fleet = Fleet(settings.processes, http, grpc)
         operations = Operations(fleet)
-        server = http_server(admin_app(operations, settings.admin_writes), settings, None)
+        server = HttpServer(admin_app(operations, settings.admin_writes), settings, None)
         serving = asyncio.create_task(server.serve(sockets=[admin]))
         running = asyncio.create_task(fleet.run())
         _on_hang_up(lambda: _reload(operations))
@@ -43,19 +52,35 @@ async def supervise(settings: ServerSettings) -> bool:
             "supervisor_started",
             processes=settings.processes,
             http=address(http),
-            grpc=address(claim),
+            grpc=address(grpc),
             admin=address(admin),
         )
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((stopped, serving, running), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         http.close()  # theirs stay open until each has drained; ours would take connections for nobody
+        grpc.close()
         await fleet.stop(settings.drain_delay_seconds + settings.drain_seconds + GRACE_SECONDS)
         usable = await _ended(running)
         server.should_exit = True
         await serving
     _log.info("supervisor_stopped")
     return usable
+
+
+def claim_admin(settings: ServerSettings) -> socket.socket:
+    """The supervisor's own port; it listens at once, so that a second gateway fails at its start.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
+    admin = bind(settings.admin_host, settings.admin_port, "admin_port")
+    try:
+        admin.listen()
+    except OSError as error:  # two that were bound at the same time: the later one to listen fails
+        admin.close()
+        raise port_taken(settings.admin_host, settings.admin_port, "admin_port", str(error)) from error
+    return admin
 
 
 async def _ended(running: asyncio.Task[None]) -> bool:

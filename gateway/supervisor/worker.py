@@ -20,12 +20,12 @@ import structlog
 
 from gateway.admin.overrides import Change
 from gateway.app import Gateway
+from gateway.listener import Port, Shares
 from gateway.process_channel import Channel, Message
 from gateway.reload import Reloads
-from gateway.server import listen, reloading, told_to_stop
+from gateway.server import Bound, listen, reloading, told_to_stop
 from gateway.settings import ServerSettings, Settings
 from gateway.supervisor.merging import to_json
-from gateway.supervisor.shared_listener import SharedHttpServer, Shares
 
 GRACE_SECONDS = 5.0
 """Beyond what draining may take: a process without a supervisor that has not ended by then is ended hard."""
@@ -41,17 +41,17 @@ class Seat:
         process: its place, from 0.
         channel: the number of the open file that is its end of the channel.
         http: the number of the open file that is the HTTP port's socket.
+        grpc: likewise of the gRPC port.
         shares: the number of the open file with every process' number of connections.
         texts: the number of the open file with the last configuration that was served.
-        grpc_port: the number of the gRPC port.
     """
 
     process: int
     channel: int
     http: int
+    grpc: int
     shares: int
     texts: int
-    grpc_port: int
 
     @classmethod
     def read(cls, text: str) -> "Seat":
@@ -69,15 +69,14 @@ class Seat:
 
 
 async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, seat: Seat) -> None:
-    """Serve from when the supervisor says so until a signal comes, or until the supervisor is gone.
-
-    Raises:
-        ConfigurationError: the gRPC port is taken by somebody else.
-    """
+    """Serve from when the supervisor says so until a signal comes, or until the supervisor is gone."""
     stop = told_to_stop()
     worker = _Worker(gateway)
-    settings = settings.model_copy(update={"grpc_port": seat.grpc_port})
-    with socket.socket(fileno=seat.channel) as end, socket.socket(fileno=seat.http) as http:
+    with (
+        socket.socket(fileno=seat.channel) as end,
+        socket.socket(fileno=seat.http) as http,
+        socket.socket(fileno=seat.grpc) as grpc,
+    ):
         async with gateway, reloading(gateway, reloads, stop):
             channel = await Channel.over(end, worker.answer)
             supervised = asyncio.create_task(channel.run())
@@ -89,18 +88,14 @@ async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, sea
             stopped.cancel()
             joined.cancel()
             if worker.joined.is_set():
-                apps = {http: gateway.http}
                 shares = Shares(seat.shares, settings.processes)
-                new_server = partial(SharedHttpServer, shares=shares, process=seat.process)
-                await listen(
-                    gateway,
-                    settings,
-                    apps,
-                    stop,
-                    new_server=new_server,
-                    shares_grpc=True,
-                    began=worker.listening,
+                bound = Bound(
+                    http,
+                    grpc,
+                    http_share=shares.of(Port.HTTP, seat.process),
+                    grpc_share=shares.of(Port.GRPC, seat.process),
                 )
+                await listen(gateway, settings, bound, stop, began=worker.listening)
             supervised.remove_done_callback(orphaned)
             supervised.cancel()
             with contextlib.suppress(asyncio.CancelledError):

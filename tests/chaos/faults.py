@@ -165,10 +165,9 @@ def _to_a_process(number: signal.Signals) -> Act:
     return act
 
 
-HANG_SECONDS = 1.5
-"""After which the supervisor has killed a process that a signal has stopped."""
-GRPC_LOSES_SECONDS = 2.0
-"""A gRPC client that connects to the port of a process in the moment of its death backs off for a second."""
+HANG_SECONDS = 2.0
+"""After which the supervisor has killed a process that a signal has stopped: it takes one, and more on a busy
+machine."""
 
 GATEWAY_FAULTS = (
     Fault("gateway process: kill -9", "gateway", _to_a_process(signal.SIGKILL), loses_seconds=0.1),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.chaos import lossy
-from tests.chaos.faults import FAULTS, GATEWAY_FAULTS, GRPC_LOSES_SECONDS, PACKET_LOSS, Fault, Victim
+from tests.chaos.faults import FAULTS, GATEWAY_FAULTS, PACKET_LOSS, Fault, Victim
 from tests.chaos.record import Row, table
 from tests.chaos.steady import Sample, Steady
 from tests.serving import (
@@ -100,13 +100,7 @@ async def test_no_request_fails(stack: Stack, fault: Fault) -> None:
     samples, row, began = await _under_load(stack, fault)
     stack.rows.append(row)
     lost_until = began + fault.loses_seconds if fault.loses_seconds else 0.0
-    grpc_lost_until = lost_until + GRPC_LOSES_SECONDS if fault.loses_seconds else 0.0
-    failures = [
-        sample
-        for sample in samples
-        if sample.failed and sample.sent >= (grpc_lost_until if sample.is_grpc else lost_until)
-    ]
-    assert failures == []
+    assert [sample for sample in samples if sample.failed and sample.sent >= lost_until] == []
     assert row.longest_seconds < DEADLINE_SECONDS + LATE_SECONDS
     await _until_all_take_traffic(stack, fault)
 

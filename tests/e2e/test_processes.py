@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ from tests.serving import EMBEDDED, MODEL, ROOT, StartedGateway, answers_200, ru
 
 SOON = 40.0
 CONNECTIONS = 12
+FIRST_SHORT = 100
+"""Channels with this number and above are for one call each."""
 SETTINGS = {
     "endpoints": {"embedded": EMBEDDED, "other": EMBEDDED},
     "server": {"processes": 2, "drain_delay_seconds": 1.0},
@@ -156,14 +159,18 @@ async def test_a_killed_process_costs_its_own_connections_one_request_each_and_n
     assert gateway.metric("gateway_process_restarts_total") == 1
 
 
-async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(gateway: StartedGateway) -> None:
+async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_and_nobody_else_any(
+    gateway: StartedGateway,
+) -> None:
     image = distinct_images(1)[0]
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="FP32", shape=[1, 28, 28, 1])
     asked = oip.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=[image.tobytes()])
-    failed: dict[int, int] = {}
+    failed: dict[int, list[float]] = {}
     ends = asyncio.Event()
 
-    async def call(number: int) -> None:
+    async def call(number: int, *, most: float = math.inf) -> None:
+        """Calls on one channel, one after the other."""
+        calls = 0
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(gateway.grpc, options=options) as channel:
             infer: Any = channel.unary_unary(
@@ -171,24 +178,38 @@ async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(gateway
                 request_serializer=oip.ModelInferRequest.SerializeToString,
                 response_deserializer=oip.ModelInferResponse.FromString,
             )
-            while not ends.is_set():
+            while calls < most and not ends.is_set():
+                calls += 1
+                began = time.monotonic()
                 try:
                     await infer(asked, timeout=SOON)
                 except grpc.aio.AioRpcError:
-                    failed[number] = failed.get(number, 0) + 1
-                    # Its first try at a new connection may still meet the dying process: then it backs off.
-                    await asyncio.wait_for(channel.channel_ready(), SOON)
+                    failed.setdefault(number, []).append(began)
+
+    async def come_and_go(numbers: range) -> None:
+        for number in numbers:
+            await call(number, most=1)
+            if ends.is_set():
+                return
 
     work = [asyncio.create_task(call(number)) for number in range(CONNECTIONS)]
+    work += [
+        asyncio.create_task(come_and_go(range(first, 10**6, 2))) for first in (FIRST_SHORT, FIRST_SHORT + 1)
+    ]
     await asyncio.sleep(1)
     victim = (await asyncio.to_thread(serving, gateway))[1]
+    os.kill(victim, signal.SIGSTOP)  # it takes no further connection, so that its own are known
+    stopped = time.monotonic()
+    await asyncio.sleep(0.2)
     lost = len(ports_of(victim))
+    assert lost >= CONNECTIONS // 2 - 2
     os.kill(victim, signal.SIGKILL)
     await asyncio.to_thread(until, lambda: serving(gateway).get(1, victim) != victim, "it is started again")
     ends.set()
     await asyncio.gather(*work)
-    assert sum(failed.values()) <= lost
-    assert all(count == 1 for count in failed.values())
+    assert len(failed) <= lost
+    assert all(len(began) == 1 for began in failed.values())
+    assert [began for number, (began,) in failed.items() if number >= FIRST_SHORT and began > stopped] == []
 
 
 async def test_a_process_that_is_told_to_end_loses_nothing(gateway: StartedGateway) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -125,7 +126,7 @@ async def test_a_reload_under_load_warms_up_nothing_that_was_found_before_and_no
         second = await stack.enter_async_context(an_engine())
         write(path, first, second)
         # Hedges that nobody waits for make the health check ask for an inference of its own now and then.
-        alone = {"hedging": {"enabled": False}}
+        alone: dict[str, Any] = {"hedging": {"enabled": False}}
         gateway = await stack.enter_async_context(
             a_gateway(tmp_path / "gateway", {"file": str(path)}, **alone)
         )

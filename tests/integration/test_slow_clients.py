@@ -29,7 +29,7 @@ QUIET_FILES = 60
 DRAIN_SECONDS = 2
 PROGRAM = f"""
 import resource, sys, warnings
-from gateway import grpc_server, http_connection, server
+from gateway import grpc_server, http_connection, http_server, listener, server
 from gateway.__main__ import main
 from gateway.protocols import http
 
@@ -37,7 +37,7 @@ warnings.simplefilter("ignore", ResourceWarning)  # of connections that end with
 resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
 http_connection.HEAD_SECONDS = http_connection.UNREAD_SECONDS = {HEAD_SECONDS}
 http.BODY_SECONDS = {BODY_SECONDS}
-server.KEEP_ALIVE_SECONDS = grpc_server.HANDSHAKE_SECONDS = {IDLE_SECONDS}
+http_server.KEEP_ALIVE_SECONDS = grpc_server.OPENING_SECONDS = listener.HANDSHAKE_SECONDS = {IDLE_SECONDS}
 server.UNTAKEN_SECONDS = {UNTAKEN_SECONDS}
 sys.exit(main())
 """
@@ -180,13 +180,16 @@ def test_a_caller_that_never_takes_its_reply_is_closed_and_its_requests_are_forg
     until(lambda: rig.files() < QUIET_FILES, SLACK_SECONDS)
     ask = b"GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n"  # with a reply of many kilobytes
     with ExitStack() as exits:
-        for _ in range(QUIET_FILES):
-            caller = exits.enter_context(closing(rig.connect(rig.gateway.http, receives_bytes=4096)))
+        callers = [
+            exits.enter_context(closing(rig.connect(rig.gateway.http, receives_bytes=4096)))
+            for _ in range(QUIET_FILES)
+        ]
+        assert rig.files() > QUIET_FILES
+        for caller in callers:
             caller.setblocking(False)
             with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError):
                 for _ in range(100):
                     caller.send(ask * 10)
-        until(lambda: rig.files() > QUIET_FILES, SLACK_SECONDS)
         until(lambda: rig.files() < QUIET_FILES, UNTAKEN_SECONDS + 2 * SLACK_SECONDS)
         assert rig.answers_at_once()
     assert "Traceback" not in rig.gateway.running.launch.log.read_text()
