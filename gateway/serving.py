@@ -110,7 +110,7 @@ class Serving:
 
     def files(self) -> list[Path]:
         """The files of the embedded engine that are served."""
-        return sorted({path for _, use in self._clients.values() for path in use.files.values()})
+        return sorted({path for _, use in self._clients.values() for path in use.every_file()})
 
     async def check_files(self) -> None:
         """Load each file of the embedded engine, without serving it.

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from gateway.backends import CannotServe
-from gateway.backends.repository import onnx_file
+from gateway.backends.repository import model_files
 from gateway.backends.served_tensors import ServedTensor, check_served
 from gateway.contract import Contract, check_reply
 from gateway.errors import BadReply, InvalidTensor, ModelFailed, RejectedByBackend
@@ -46,7 +46,7 @@ class OnnxRuntime:
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
         self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
         self._loading: dict[PoolKey, asyncio.Future[bool]] = {}
-        self._unusable: dict[PoolKey, tuple[FileState, str]] = {}
+        self._unusable: dict[PoolKey, tuple[Sequence[FileState], str]] = {}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -94,17 +94,17 @@ class OnnxRuntime:
         self._executor.shutdown(wait=False)
 
     def _load(self, key: PoolKey) -> bool:
-        path = onnx_file(self._repository, key)
-        state = file_state(path)
-        if state is None:
+        files = model_files(self._repository, key)
+        states = [file_state(file) for file in files]
+        if states[0] is None:
             return False
-        known, problem = self._unusable.get(key, (None, ""))
-        if known == state:  # to load the same file again would end the same
+        known, problem = self._unusable.get(key, ([], ""))
+        if known == states:  # to load the same files again would end the same
             raise CannotServe(problem)
         try:
-            self._sessions[key] = self._open(path, self._contracts[key.model])
+            self._sessions[key] = self._open(files[0], self._contracts[key.model])
         except CannotServe as error:
-            self._unusable[key] = state, str(error)
+            self._unusable[key] = states, str(error)
             raise
         return True
 

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import yaml
 from onnx import TensorProto, helper
+from onnx.external_data_helper import set_external_data
 from structlog.testing import capture_logs
 
 from gateway import reload, server
@@ -36,13 +37,22 @@ CONTRACT = {
 }
 
 
-def write_network(file: Path, factor: float) -> None:
-    """y = factor * x."""
-    by = helper.make_tensor("by", TensorProto.FLOAT, [1], [factor])
+def write_network(file: Path, factor: float, weights: str = "") -> None:
+    """y = factor * x; the factor lies in a file of its own if `weights` names one."""
+    by = helper.make_tensor("by", TensorProto.FLOAT, [1], np.float32(factor).tobytes(), raw=True)
+    if weights:
+        set_external_data(by, weights)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Mul", ["x", "by"], ["y"])], "scale", [x], [y], [by])
     file.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
+
+
+def replace_weights(file: Path, factor: float) -> None:
+    """Put another file with weights in place of this one."""
+    new = file.with_suffix(".new")
+    new.write_bytes(np.float32(factor).tobytes())
+    new.replace(file)
 
 
 class Rig:
@@ -277,6 +287,25 @@ async def test_what_a_file_answered_is_not_given_for_the_one_written_over_it(rig
     assert await rig.reloads.reload() == "ok"
     again = await ask(rig.gateway)
     assert (again.cache, again.outputs[0].numpy()[0, 0]) == ("memory", 1.0)  # the first file's bytes again
+
+
+async def test_weights_beside_the_file_are_part_of_it(rig: Rig) -> None:
+    file = rig.folder / "onnx" / "scale" / "1" / "model.onnx"
+    contract = rig.folder / "scale" / "model.yaml"
+    contract.write_text(contract.read_text().replace("enabled: false", "enabled: true"))
+    write_network(file, 5.0, weights="by.bin")
+    assert await rig.reloads.reload() == "ok"
+    assert [(await ask(rig.gateway)).cache for _ in range(2)] == ["miss", "memory"]
+    assert await rig.answer() == ("1", 5.0)
+    assert not rig.reloads._watch.changed()
+    replace_weights(file.with_name("by.bin"), 6.0)
+    assert rig.reloads._watch.changed()
+    assert await rig.reloads.reload() == "ok"
+    assert await rig.answer() == ("1", 6.0)
+    replace_weights(file.with_name("by.bin"), 5.0)
+    assert await rig.reloads.reload() == "ok"
+    again = await ask(rig.gateway)
+    assert (again.cache, again.outputs[0].numpy()[0, 0]) == ("memory", 5.0)  # the first weights again
 
 
 async def test_a_request_under_way_ends_with_the_configuration_that_it_began_with(rig: Rig) -> None:
