@@ -12,6 +12,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from gateway.backends import CannotServe
+from gateway.backends.external_data import external_locations
 from gateway.backends.repository import model_files
 from gateway.backends.served_tensors import ServedTensor, check_served
 from gateway.contract import Contract, check_reply
@@ -102,17 +103,22 @@ class OnnxRuntime:
         if known == states:  # to load the same files again would end the same
             raise CannotServe(problem)
         try:
-            self._sessions[key] = self._open(files[0], self._contracts[key.model])
+            self._sessions[key] = self._open(files, self._contracts[key.model])
         except CannotServe as error:
             self._unusable[key] = states, str(error)
             raise
         return True
 
-    def _open(self, path: Path, contract: Contract) -> onnxruntime.InferenceSession:
+    def _open(self, files: Sequence[Path], contract: Contract) -> onnxruntime.InferenceSession:
+        path = files[0]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
+            # Left to itself it maps them: who writes one over changes answers at once, or ends this process.
+            locations = [name for name in external_locations(path) if path.parent / name in files]
+            weights = [(path.parent / name).read_bytes() for name in locations]
+            options.add_external_initializers_from_files_in_memory(locations, weights, [*map(len, weights)])
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no class but this one
             raise CannotServe(f"{path}: ONNX Runtime cannot load it: {error}") from error

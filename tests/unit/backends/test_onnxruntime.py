@@ -139,6 +139,16 @@ async def test_weights_beside_the_file_that_are_mended_are_loaded(engine: OnnxRu
     assert bytes((await engine(REQUEST)).outputs[1].data) == b"\x06\x08"
 
 
+async def test_weights_that_are_written_over_change_no_answer_of_what_was_loaded(
+    engine: OnnxRuntime, file: Path
+) -> None:
+    keep_outside(file, "./by.bin")
+    file.with_name("by.bin").write_bytes(b"\x05\x06")
+    assert await engine.is_ready("adder", "1", "fp32")
+    file.with_name("by.bin").write_bytes(b"\x07\x08")
+    assert bytes((await engine(REQUEST)).outputs[1].data) == b"\x06\x08"
+
+
 @pytest.mark.parametrize("location", ["../by.bin", "/by.bin", "link.bin"])
 async def test_weights_out_of_the_files_folder_are_refused(
     engine: OnnxRuntime, file: Path, tmp_path: Path, location: str
