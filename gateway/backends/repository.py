@@ -73,7 +73,7 @@ def check_built(
                 place = settings.where("endpoints", name, "repository")
                 what = f"version {key.version} of model '{key.model}'"
                 mend = "put it there; `make models` builds those of models/"
-                raise ConfigurationError(f"{place}: {what}: there is no file {file}: {mend}")
+                raise ConfigurationError(f"{place}: {what}: there is no file {file}: {mend}", file)
             _log.warning("variant_not_built", endpoint=name, file=str(file))
 
 
