@@ -27,7 +27,15 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ConfigurationError(Exception):
-    """A configuration that cannot be used; one line for each thing to mend."""
+    """A configuration that cannot be used; one line for each thing to mend.
+
+    Attributes:
+        missing: a file that mends it by being there, if there is one.
+    """
+
+    def __init__(self, text: str, missing: Path | None = None) -> None:
+        super().__init__(text)
+        self.missing = missing
 
 
 @dataclass(frozen=True, slots=True)

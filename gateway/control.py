@@ -127,10 +127,12 @@ class Control:
         return [whose for whose, canary in canaries.items() if canary.rolled_back]
 
     def _endpoints(self) -> list[dict[str, Any]]:
-        now = self.clock()
+        now, serving = self.clock(), self.serving()
+        pools = [(key, pool, False) for key, pool in serving.pools.items()]
+        pools += [(key, pool, True) for key, pool in serving.shadow_pools()]
         return [
-            _shown(key, endpoint, now)
-            for key, pool in self.serving().pools.items()
+            {**_shown(key, endpoint, now), "shadow": is_shadow}
+            for key, pool, is_shadow in pools
             for endpoint in pool.endpoints
         ]
 

@@ -9,7 +9,7 @@ from gateway.backends import Backend
 from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.onnxruntime import OnnxRuntime
 from gateway.backends.open_inference import OpenInference
-from gateway.backends.repository import onnx_file
+from gateway.backends.repository import model_files
 from gateway.backends.tfserving import TFServing
 from gateway.backends.torchserve import TorchServe
 from gateway.balancing import least_in_flight, p2c, round_robin
@@ -75,7 +75,7 @@ def _use(
 ) -> Use:
     served = frozenset(key for key, names in pools.items() if name in names)
     repository = endpoint.repository
-    files = {key: onnx_file(root / repository, key) for key in served} if repository else {}
+    files = {key: model_files(root / repository, key) for key in served} if repository else {}
     return Use(endpoint, contracts, served, files)
 
 

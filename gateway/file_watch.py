@@ -27,6 +27,10 @@ class FileWatch:
         """Look at these files from now on, and at no others."""
         self._seen = {path: self._seen[path] if path in self._seen else file_state(path) for path in paths}
 
+    def wait_for(self, path: Path) -> None:
+        """Look at this file, too, which was not there; if it is by now, it has changed."""
+        self._seen[path] = None
+
     def changed(self) -> bool:
         """Whether any is another than it was at the last call (or at the start)."""
         before, self._seen = self._seen, {path: file_state(path) for path in self._seen}

@@ -5,8 +5,9 @@ client is kept keeps what it has learned of latency and health. So a reload cost
 endpoint that is in use has to warm up again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from gateway.backends import Backend
@@ -25,18 +26,22 @@ class Use:
         settings: of its endpoint.
         contracts: by model name.
         pools: what it is to serve.
-        files: of the embedded engine: the file of each pool.
+        files: of the embedded engine: the files of each pool.
     """
 
     settings: EndpointSettings
     contracts: Mapping[str, Contract]
     pools: frozenset[PoolKey]
-    files: Mapping[PoolKey, Path] = field(default_factory=dict)
+    files: Mapping[PoolKey, Sequence[Path]] = field(default_factory=dict)
 
     @property
     def models(self) -> set[str]:
         """The models that it is to serve."""
         return {key.model for key in self.pools}
+
+    def every_file(self) -> Iterator[Path]:
+        """The files of all pools."""
+        return chain.from_iterable(self.files.values())
 
 
 @dataclass(slots=True)
@@ -68,13 +73,13 @@ class Client:
                 _tensors(known.contracts.get(name)) != _tensors(use.contracts.get(name)) for name in shared
             ):
                 return False
-        return all(self._files.get(path) in {None, file_state(path)} for path in use.files.values())
+        return all(self._files.get(path) in {None, file_state(path)} for path in use.every_file())
 
     def keep(self, use: Use) -> None:
         """Serve this configuration, too, until its `release`; it must fit."""
         self._uses.append(use)
         self.contracts.update((name, use.contracts[name]) for name in use.models if name in use.contracts)
-        self._files.update((path, file_state(path)) for path in use.files.values())
+        self._files.update((path, file_state(path)) for path in use.every_file())
 
     async def release(self, use: Use) -> None:
         """Serve a configuration no more; without any, close the connections. May be repeated if cut off."""

@@ -53,7 +53,8 @@ def load_contracts(settings: Settings, root: Path) -> dict[str, Contract]:
         contract = source.checked(Contract)
         example = folder / contract.example
         if contract.example and not example.is_file():
-            raise ConfigurationError(f"{source.where(['example'])}: example: there is no file {example}")
+            place = source.where(["example"])
+            raise ConfigurationError(f"{place}: example: there is no file {example}", example)
         if contract.name in contracts:
             other = contracts[contract.name].folder
             raise ConfigurationError(f"{path}:1: model '{contract.name}' is in {other} too")

@@ -142,7 +142,10 @@ class Reloads:
                 raise _Refused(RESTART, "\n".join(f"{settings.where(*key)}: {mend}" for key in keys))
             front = await _built(partial(self._gateway.prepare, settings))
         except ConfigurationError as error:
+            if error.missing is not None:
+                self._watch.wait_for(error.missing)
             raise _Refused(INVALID, str(error)) from error
+        self._watch_files(settings, front.serving)
         try:
             await front.serving.start()
             await _until_ready(old.serving, front.serving, settings.reload.ready_timeout_seconds)
@@ -151,11 +154,17 @@ class Reloads:
             raise
         return front
 
-    def _watch_files(self, settings: Settings) -> None:
-        """Watch the files of the last configuration that could be read, and those behind what is served."""
+    def _watch_files(self, settings: Settings, *further: Serving) -> None:
+        """Watch the files of the last configuration that could be read, and those of models.
+
+        Args:
+            settings: of that configuration.
+            further: whose models' files are watched beside those of what is served.
+        """
         root = self._gateway.root
         models = [root / name / file for name in settings.models for file in ("model.yaml", "transform.py")]
-        self._watch.watch([self._path, *models, *self._gateway.serving.files()])
+        files = [file for serving in (self._gateway.serving, *further) for file in serving.files()]
+        self._watch.watch([self._path, *models, *files])
 
 
 async def _built(build: Callable[[], T]) -> T:

@@ -71,8 +71,8 @@ class Serving:
     async def start(self) -> None:
         """Look for endpoints and ask each whether it is ready, and go on; returns after the first answers."""
         await asyncio.gather(*(membership.start() for membership in self._memberships))
-        shadows = [(shadow.plan.to, pool) for shadow, pool in self._shadows]
-        await self._health.start((key, pool.endpoints) for key, pool in (*self.pools.items(), *shadows))
+        pools = (*self.pools.items(), *self.shadow_pools())
+        await self._health.start((key, pool.endpoints) for key, pool in pools)
 
     async def stop(self) -> None:
         """Look and ask no more, and give up every connection that no other configuration has."""
@@ -110,7 +110,7 @@ class Serving:
 
     def files(self) -> list[Path]:
         """The files of the embedded engine that are served."""
-        return sorted({path for _, use in self._clients.values() for path in use.files.values()})
+        return sorted({path for _, use in self._clients.values() for path in use.every_file()})
 
     async def check_files(self) -> None:
         """Load each file of the embedded engine, without serving it.
@@ -136,9 +136,13 @@ class Serving:
         """The same of the endpoints that were looked up, as of now: with `stop` they are gone."""
         return self._found.clients
 
+    def shadow_pools(self) -> list[tuple[PoolKey, Balancer]]:
+        """The pools that only shadows ask, one for each shadow, and what they are asked for."""
+        return [(shadow.plan.to, pool) for shadow, pool in self._shadows]
+
     def endpoints(self) -> list[Endpoint]:
         """Every endpoint of every pool, those that only shadows ask included."""
-        pools = (*self.pools.values(), *(pool for _, pool in self._shadows))
+        pools = (*self.pools.values(), *(pool for _, pool in self.shadow_pools()))
         return [endpoint for pool in pools for endpoint in pool.endpoints]
 
     def drain(self, name: str, *, is_draining: bool) -> None:

@@ -35,10 +35,10 @@ def problems(gateway: Launch) -> list[str]:
 
 
 def _endpoints(addresses: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every endpoint of every pool; none while it does not say."""
+    """Every endpoint of every pool that answers clients; none while it does not say."""
     try:
         with urllib.request.urlopen(f"http://{addresses['admin']}/pools", timeout=PROBE_SECONDS) as reply:
-            endpoints: list[dict[str, Any]] = json.load(reply)["endpoints"]
+            endpoints = [row for row in json.load(reply)["endpoints"] if not row["shadow"]]
     except (urllib.error.URLError, OSError, ValueError):
         return []
     return endpoints

@@ -1,17 +1,21 @@
 """gRPC methods on a socket of our own server, for tests that call them by real clients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
-from gateway.grpc_server import GrpcServer
-from gateway.http2.limits import Limits
+from gateway.grpc_server import GrpcServer, limits
 from gateway.protocols.edge import Edge
 from gateway.protocols.grpc_answer import GrpcAnswers
 from gateway.protocols.grpc_methods import Methods
 from gateway.server import address, bind
+from gateway.settings import ServerSettings
 from tests.fakes import FakeInfer, fake_edge
 
-MESSAGE_BYTES = 4 * 1024 * 1024
+USUAL = replace(
+    limits(ServerSettings(max_connection_age_seconds=0, max_connection_age_grace_seconds=0)),
+    message_bytes=4 * 1024 * 1024,
+)
 
 
 class GrpcServing:
@@ -22,7 +26,7 @@ class GrpcServing:
         edge: that they are of.
         keys: who may ask.
         tls: of the port.
-        limits: that are not the usual ones.
+        other_limits: that are not the usual ones.
 
     Attributes:
         address: host:port.
@@ -35,11 +39,11 @@ class GrpcServing:
         *,
         keys: Any = None,
         tls: Any = None,
-        **limits: Any,
+        **other_limits: Any,
     ) -> None:
         latest = methods if callable(methods) else lambda: methods
         answers = GrpcAnswers(latest, edge or fake_edge(FakeInfer()), keys)
-        self.server = GrpcServer(answers.begin, Limits(**{"message_bytes": MESSAGE_BYTES, **limits}), tls)
+        self.server = GrpcServer(answers.begin, replace(USUAL, **other_limits), tls)
         self.address = ""
 
     async def start(self) -> Self:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from gateway.backends import CannotServe
-from gateway.backends.repository import onnx_file
+from gateway.backends.external_data import external_locations
+from gateway.backends.repository import model_files
 from gateway.backends.served_tensors import ServedTensor, check_served
 from gateway.contract import Contract, check_reply
 from gateway.errors import BadReply, InvalidTensor, ModelFailed, RejectedByBackend
@@ -46,7 +47,7 @@ class OnnxRuntime:
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix=BACKEND)
         self._sessions: dict[PoolKey, onnxruntime.InferenceSession] = {}
         self._loading: dict[PoolKey, asyncio.Future[bool]] = {}
-        self._unusable: dict[PoolKey, tuple[FileState, str]] = {}
+        self._unusable: dict[PoolKey, tuple[Sequence[FileState], str]] = {}
 
     async def __call__(self, request: InferRequest, /) -> InferResponse:
         """Answer one request.
@@ -94,25 +95,30 @@ class OnnxRuntime:
         self._executor.shutdown(wait=False)
 
     def _load(self, key: PoolKey) -> bool:
-        path = onnx_file(self._repository, key)
-        state = file_state(path)
-        if state is None:
+        files = model_files(self._repository, key)
+        states = [file_state(file) for file in files]
+        if states[0] is None:
             return False
-        known, problem = self._unusable.get(key, (None, ""))
-        if known == state:  # to load the same file again would end the same
+        known, problem = self._unusable.get(key, ([], ""))
+        if known == states:  # to load the same files again would end the same
             raise CannotServe(problem)
         try:
-            self._sessions[key] = self._open(path, self._contracts[key.model])
+            self._sessions[key] = self._open(files, self._contracts[key.model])
         except CannotServe as error:
-            self._unusable[key] = state, str(error)
+            self._unusable[key] = states, str(error)
             raise
         return True
 
-    def _open(self, path: Path, contract: Contract) -> onnxruntime.InferenceSession:
+    def _open(self, files: Sequence[Path], contract: Contract) -> onnxruntime.InferenceSession:
+        path = files[0]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
+            # Left to itself it maps them: who writes one over changes answers at once, or ends this process.
+            locations = [name for name in external_locations(path) if path.parent / name in files]
+            weights = [(path.parent / name).read_bytes() for name in locations]
+            options.add_external_initializers_from_files_in_memory(locations, weights, [*map(len, weights)])
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no class but this one
             raise CannotServe(f"{path}: ONNX Runtime cannot load it: {error}") from error

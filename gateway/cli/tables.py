@@ -17,20 +17,31 @@ def table(head: Row, rows: Iterable[Row]) -> str:
 
 
 def pools(endpoints: Sequence[Mapping[str, Any]]) -> str:
-    """One line for each endpoint of each pool; what processes see differently is counted.
+    """One line for each endpoint of each pool, those of shadows too.
 
-    Below, a line for each reason why an endpoint cannot serve its model.
+    What processes see differently is counted. Below, a line for each reason why an endpoint cannot serve its
+    model.
     """
     together: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in endpoints:
         key = tuple(row[name] for name in ("model", "version", "variant", "endpoint", "backend"))
-        together.setdefault(key, []).append(row)
+        together.setdefault((*key, "shadow" if row["shadow"] else "clients"), []).append(row)
     rows = []
     for key, seen in together.items():
         in_flight = sum(row["in_flight"] for row in seen)
         slowest = max(row["latency_seconds"] for row in seen)
         rows.append((*key, _state(seen), str(in_flight), f"{1000 * slowest:.1f}"))
-    head = ("MODEL", "VERSION", "VARIANT", "ENDPOINT", "BACKEND", "STATE", "IN FLIGHT", "LATENCY MS")
+    head = (
+        "MODEL",
+        "VERSION",
+        "VARIANT",
+        "ENDPOINT",
+        "BACKEND",
+        "ASKED BY",
+        "STATE",
+        "IN FLIGHT",
+        "LATENCY MS",
+    )
     problems = {line for row in endpoints for line in row.get("problem", "").splitlines()}
     return "\n".join([table(head, rows), *sorted(problems)])
 

@@ -20,11 +20,11 @@ class Limits:
     """
 
     message_bytes: int
-    metadata_bytes: int = 16 * 1024
-    streams: int = 1000
-    opening_seconds: float = 30.0
-    ping_seconds: float = 60.0
-    pong_seconds: float = 20.0
-    client_ping_seconds: float = 10.0
-    age_seconds: float = 0.0
-    age_grace_seconds: float = 0.0
+    metadata_bytes: int
+    streams: int
+    opening_seconds: float
+    ping_seconds: float
+    pong_seconds: float
+    client_ping_seconds: float
+    age_seconds: float
+    age_grace_seconds: float

@@ -32,16 +32,17 @@ class Messages:
         limit: the largest message in bytes.
 
     Attributes:
+        limit: the same; what is compressed may expand to as much.
         whole: messages that are.
         held_bytes: of all that is here, prefixes included.
     """
 
-    __slots__ = ("_is_compressed", "_limit", "_missing", "_pieces", "_prefix", "held_bytes", "whole")
+    __slots__ = ("_is_compressed", "_missing", "_pieces", "_prefix", "held_bytes", "limit", "whole")
 
     def __init__(self, limit: int) -> None:
         self.whole: deque[Message] = deque()
         self.held_bytes = 0
-        self._limit = limit
+        self.limit = limit
         self._prefix = b""
         self._missing = -1  # of a message's prefix
         self._pieces: list[bytes | bytearray] = []
@@ -97,8 +98,8 @@ class Messages:
         if prefix[0] > 1:
             raise CallFailed(StatusCode.INTERNAL, f"Bad GRPC frame type 0x{prefix[0]:02x}")
         size = int.from_bytes(prefix[1:], "big")
-        if size > self._limit:
-            text = f"SERVER: Received message larger than max ({size} vs. {self._limit})"
+        if size > self.limit:
+            text = f"SERVER: Received message larger than max ({size} vs. {self.limit})"
             raise CallFailed(StatusCode.RESOURCE_EXHAUSTED, text)
         self._is_compressed, self._missing = bool(prefix[0]), size
         if not size:

@@ -37,7 +37,6 @@ class GrpcAnswers:
     def __init__(self, latest: Callable[[], Methods], edge: Edge, keys: GrpcKeys | None = None) -> None:
         self._latest = latest
         self._expanding = edge.expanding
-        self._limit = edge.max_request_bytes
         self._keys = keys
 
     def begin(self, call: IncomingCall) -> "asyncio.Task[None] | None":
@@ -93,8 +92,9 @@ class GrpcAnswers:
         if encoding == "identity":
             raise Failed(StatusCode.INTERNAL, "a message is compressed, and its call did not say how")
         await in_task()
+        limit = call.messages.limit
         try:
-            return await in_thread(self._expanding, partial(expand, message.data, encoding, self._limit))
+            return await in_thread(self._expanding, partial(expand, message.data, encoding, limit))
         except BodyTooLarge:
-            text = f"SERVER: Decompressed message larger than max {self._limit}"  # as gRPC says it
+            text = f"SERVER: Decompressed message larger than max {limit}"  # as gRPC says it
         raise Failed(StatusCode.RESOURCE_EXHAUSTED, text)

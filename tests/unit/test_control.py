@@ -101,6 +101,18 @@ async def test_an_endpoint_that_is_drained_is_asked_by_no_shadow_either() -> Non
         assert [endpoint.is_draining for endpoint in pool.endpoints] == [action == "drain"]
 
 
+async def test_the_endpoints_that_shadows_ask_are_shown_as_such() -> None:
+    settings = load_settings(ROOT / "inferway.yaml", {})
+    (name, endpoint), *_ = settings.endpoints.items()
+    endpoints = {**settings.endpoints, "new": endpoint}
+    shadow = ShadowSettings(model=MODEL, to=ShadowTargetSettings(variant="int8", endpoints=("new",)))
+    gateway = build(settings.model_copy(update={"shadows": (shadow,), "endpoints": endpoints}), ROOT)
+    rows = (await ask(gateway, "pools"))["endpoints"]
+    (shown,) = [row for row in rows if row["shadow"]]
+    assert (shown["model"], shown["variant"], shown["endpoint"]) == (MODEL, "int8", "new")
+    assert {row["endpoint"] for row in rows if not row["shadow"]} == {name}
+
+
 async def test_every_answer_tells_of_the_canaries_that_were_taken_back(gateway: Gateway) -> None:
     assert (await ask(gateway, "pools"))["rolled_back"] == []
     assert (await change(gateway, action="drain", name=next(iter(await states(gateway)))))[

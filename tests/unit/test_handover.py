@@ -1,6 +1,7 @@
 """A client serves every configuration that it fits, and is closed with the last of them."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ class Closable(FakeInfer):
 
 
 def use(
-    *, settings: EndpointSettings = TRITON, files: dict[PoolKey, Path] | None = None, **changes: Any
+    *,
+    settings: EndpointSettings = TRITON,
+    files: Mapping[PoolKey, tuple[Path, ...]] | None = None,
+    **changes: Any,
 ) -> Use:
     contract = a_contract(**changes)
     return Use(settings, {contract.name: contract}, frozenset({KEY}), files or {})
@@ -67,13 +71,15 @@ def test_a_client_learns_the_contracts_of_models_that_come() -> None:
 
 
 def test_a_file_that_is_written_anew_needs_another_client_and_a_new_one_does_not(tmp_path: Path) -> None:
-    known, new = tmp_path / "1", tmp_path / "2"
-    known.write_bytes(b"first")
-    client, _ = kept(use(files={KEY: known}))
+    network, weights, new = tmp_path / "1", tmp_path / "1.weights", tmp_path / "2"
+    network.write_bytes(b"first")
+    weights.write_bytes(b"first")
+    known = {KEY: (network, weights)}
+    client, _ = kept(use(files=known))
     new.write_bytes(b"another version")
-    assert client.fits(use(files={KEY: known, OTHER: new}))
-    known.write_bytes(b"written anew")
-    assert not client.fits(use(files={KEY: known}))
+    assert client.fits(use(files={**known, OTHER: (new,)}))
+    weights.write_bytes(b"written anew")
+    assert not client.fits(use(files=known))
 
 
 async def test_a_client_is_closed_when_no_configuration_has_it() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.external_data_helper import set_external_data
 
 from gateway.backends import CannotServe
 from gateway.backends.onnxruntime import OnnxRuntime
@@ -112,6 +113,52 @@ async def test_a_file_that_is_no_network_cannot_be_served_and_is_opened_once(
     monkeypatch.undo()
     file.write_bytes(network)
     assert await engine.is_ready("adder", "1", "fp32")
+
+
+def keep_outside(file: Path, location: str) -> None:
+    """Let the network of `engine` add weights that lie there, in place of its negation."""
+    network = onnx.load(file)
+    network.graph.node[1].CopyFrom(helper.make_node("Add", ["values", "by"], ["negative"]))
+    network.graph.initializer.append(
+        TensorProto(name="by", data_type=TensorProto.INT8, dims=[2], raw_data=b"")
+    )
+    set_external_data(network.graph.initializer[0], location, offset=0, length=2)
+    file.write_bytes(network.SerializeToString())
+
+
+async def test_weights_beside_the_file_that_are_mended_are_loaded(engine: OnnxRuntime, file: Path) -> None:
+    keep_outside(file, "by.bin")
+    for content in (None, b"\x05"):
+        if content is not None:
+            file.with_name("by.bin").write_bytes(content)
+        for _ in range(2):
+            with pytest.raises(CannotServe, match=f"^{file}: ONNX Runtime cannot load it: "):
+                await engine.is_ready("adder", "1", "fp32")
+    file.with_name("by.bin").write_bytes(b"\x05\x06")
+    assert await engine.is_ready("adder", "1", "fp32")
+    assert bytes((await engine(REQUEST)).outputs[1].data) == b"\x06\x08"
+
+
+async def test_weights_that_are_written_over_change_no_answer_of_what_was_loaded(
+    engine: OnnxRuntime, file: Path
+) -> None:
+    keep_outside(file, "./by.bin")
+    file.with_name("by.bin").write_bytes(b"\x05\x06")
+    assert await engine.is_ready("adder", "1", "fp32")
+    file.with_name("by.bin").write_bytes(b"\x07\x08")
+    assert bytes((await engine(REQUEST)).outputs[1].data) == b"\x06\x08"
+
+
+@pytest.mark.parametrize("location", ["../by.bin", "/by.bin", "link.bin"])
+async def test_weights_out_of_the_files_folder_are_refused(
+    engine: OnnxRuntime, file: Path, tmp_path: Path, location: str
+) -> None:
+    outside = file.parent.with_name("by.bin")
+    outside.write_bytes(b"\x05\x06")
+    file.with_name("link.bin").symlink_to(outside)
+    keep_outside(file, str(tmp_path) + location if location[0] == "/" else location)
+    with pytest.raises(CannotServe, match="External data path validation failed"):
+        await engine.is_ready("adder", "1", "fp32")
 
 
 @pytest.mark.usefixtures("engine")

@@ -21,6 +21,7 @@ ROW = {
     "in_flight": 2,
     "latency_seconds": 0.0104,
     "load": 1.0,
+    "shadow": False,
 }
 CANARY = {
     "model": "m",
@@ -78,12 +79,27 @@ def test_pools_are_one_line_each_with_what_processes_see_differently(
         "fp32",
         "triton-1",
         "triton",
+        "clients",
         "ready",
         "1,",
         "ejected",
         "1",
         "4",
         "10.4",
+    ]
+
+
+def test_endpoints_that_shadows_ask_have_lines_of_their_own(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**ROW, "state": "ready", "shadow": shadow, "process": 0} for shadow in (False, True)]
+    Admin.replies["/pools"] = (200, {"endpoints": rows})
+    assert main(["pools", "--admin", url]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "ASKED BY" in head
+    assert [line.split()[4:8] for line in lines] == [
+        ["triton", "clients", "ready", "2"],
+        ["triton", "shadow", "ready", "2"],
     ]
 
 

@@ -1,113 +1,17 @@
 """A changed configuration takes over in one step, or changes nothing and says why."""
 
 import asyncio
-import os
 import shutil
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import pytest_asyncio
-import yaml
-from onnx import TensorProto, helper
 from structlog.testing import capture_logs
 
-from gateway import reload, server
-from gateway.app import Gateway, build
-from gateway.inference import InferRequest, InferResponse, PoolKey, Tensor
-from gateway.loading import load_settings
-from gateway.reload import Reloads
+from gateway.inference import InferRequest, PoolKey, Tensor
 from gateway.stages.measured import Measurement
-from services.launch import free_port
-from tests.fakes import a_version
-
-SOON = 10.0
-CONTRACT = {
-    "name": "scale",
-    "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}],
-    "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
-    "max_batch_size": 8,
-    "cache": {"enabled": False},
-}
-
-
-def write_network(file: Path, factor: float) -> None:
-    """y = factor * x."""
-    by = helper.make_tensor("by", TensorProto.FLOAT, [1], [factor])
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Mul", ["x", "by"], ["y"])], "scale", [x], [y], [by])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
-
-
-class Rig:
-    """A gateway with one model on the embedded engine: version v multiplies by v."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "inferway.yaml"
-        self.versions("1")
-        self.settings()
-        self.gateway = build(load_settings(self.path, {}), folder)
-        self.reloads = Reloads(self.gateway, self.path)
-
-    def versions(self, *versions: str, default: str = "1", built: bool = True) -> None:
-        content = {v: a_version("fp32", sha256=v * 64) for v in versions}
-        (self.folder / "scale").mkdir(exist_ok=True)
-        text = yaml.safe_dump({**CONTRACT, "default_version": default, "versions": content})
-        (self.folder / "scale" / "model.yaml").write_text(text)
-        for version in versions if built else ():
-            file = self.folder / "onnx" / "scale" / version / "model.onnx"
-            if not file.exists():
-                write_network(file, float(version))
-
-    def settings(self, **changes: Any) -> None:
-        endpoints = {"embedded": {"backend": "onnxruntime", "repository": "onnx"}}
-        pools = [{"model": "scale", "endpoints": ["embedded"]}]
-        whole = {"models": ["scale"], "endpoints": endpoints, "pools": pools, **changes}
-        self.path.write_text(yaml.safe_dump(whole))
-
-    async def answer(self) -> tuple[str, float]:
-        """The version that answers, and what it makes of 1."""
-        response = await ask(self.gateway)
-        return response.version, float(response.outputs[0].numpy()[0, 0])
-
-    def limit(self, version: str) -> float | None:
-        """Of admission, as the metrics show it."""
-        labels = {"model": "scale", "version": version, "variant": "fp32"}
-        return self.metric("admission_limit_requests", **labels)
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.gateway.metrics.registry.get_sample_value(f"gateway_{name}", labels)
-
-    def available(self, version: str) -> float | None:
-        labels = {"model": "scale", "variant": "fp32", "backend": "onnxruntime", "endpoint": "embedded"}
-        return self.metric("endpoint_available_ratio", version=version, **labels)
-
-
-async def ask(gateway: Gateway) -> InferResponse:
-    inputs = (Tensor.of("x", "FP32", np.ones((1, 2), np.float32)),)
-    edge = gateway.edge
-    with edge.measured.start("oip_http"):
-        return await edge.infer(InferRequest("scale", inputs, edge.clock() + SOON))
-
-
-@pytest_asyncio.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    rig = Rig(tmp_path)
-    async with rig.gateway:
-        yield rig
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.01)
+from tests.unit.reload.reload_rig import SOON, Rig, ask, until, write_network
 
 
 async def test_a_new_default_version_answers_once_it_is_ready(rig: Rig) -> None:
@@ -324,39 +228,3 @@ async def test_under_load_no_request_fails_and_every_answer_is_its_versions(rig:
     await asyncio.gather(*loads)
     assert failed == []
     assert set(answered) == {"1", "2", "3"}
-
-
-async def test_a_change_of_a_file_is_seen_and_a_signal_is_obeyed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reload, "WATCH_SECONDS", 0.02)
-    rig = Rig(tmp_path)
-    ports = {name: free_port() for name in ("http_port", "grpc_port", "admin_port")}
-    settings = rig.gateway.front.settings.server.model_copy(update=ports)
-    serving = asyncio.create_task(server.serve(rig.gateway, settings, rig.reloads))
-    await until(lambda: rig.gateway.serving.is_ready("scale", "1"))
-    rig.versions("1", "2", default="2")
-    await until(lambda: rig.gateway.edge.catalog.version("scale") == "2")
-    first = rig.gateway.front
-    os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: rig.gateway.front is not first)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(serving, SOON)
-
-
-async def test_without_the_watch_a_change_of_a_file_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reload, "WATCH_SECONDS", 0.01)
-    rig = Rig(tmp_path)
-    rig.settings(reload={"watch": False})
-    async with rig.gateway:
-        assert await rig.reloads.reload() == "ok"
-        running = asyncio.create_task(rig.reloads.run())
-        rig.versions("1", "2", default="2")
-        await asyncio.sleep(0.2)
-        assert rig.gateway.edge.catalog.version("scale") == "1"
-        rig.reloads.ask()
-        await until(lambda: rig.gateway.edge.catalog.version("scale") == "2")
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
