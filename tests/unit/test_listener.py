@@ -15,8 +15,7 @@ import pytest
 import structlog
 
 from gateway import listener
-from gateway.grpc_server import GrpcServer
-from gateway.http2.limits import Limits
+from gateway.grpc_server import GrpcServer, limits
 from gateway.http_server import HttpServer
 from gateway.listener import Connections, Listener, Port, Share, Shares
 from gateway.settings import ServerSettings
@@ -106,7 +105,7 @@ class Grpc:
         def begin(*_: Any) -> Any:
             raise AssertionError("nobody calls")
 
-        self._server = GrpcServer(begin, Limits(message_bytes=1000), share=share)
+        self._server = GrpcServer(begin, limits(ServerSettings()), share=share)
         self._server.start(bound)
 
     async def stop(self) -> None:

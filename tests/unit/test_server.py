@@ -13,6 +13,7 @@ import pytest_asyncio
 from gateway import server
 from gateway.app import build
 from gateway.configuration import ConfigurationError
+from gateway.http_server import HttpServer
 from gateway.settings import ServerSettings, Settings
 from services.launch import free_port
 
@@ -90,6 +91,6 @@ async def test_a_listener_that_fails_ends_the_gateway(
     async def fail(*_: object, **__: object) -> None:
         raise OSError("no more files")
 
-    monkeypatch.setattr(server.HttpServer, "serve", fail)
+    monkeypatch.setattr(HttpServer, "serve", fail)
     with pytest.raises(OSError, match="no more files"):
         await asyncio.wait_for(serve(), SOON)

@@ -62,7 +62,7 @@ async def test_a_process_that_was_started_before_a_reload_reloads_before_it_join
     monkeypatch.setattr(fleet_module, "Member", FakeMember)
     monkeypatch.setattr(FakeMember, "made", ())
     with socket.socket() as listener:
-        fleet = Fleet(2, listener, 0)
+        fleet = Fleet(2, listener, listener)
         running = asyncio.create_task(fleet.run())
         await settle()
         FakeMember.made[0].has_started.set()
@@ -87,7 +87,7 @@ async def test_a_canary_that_one_process_took_back_is_taken_back_by_the_others_o
     """The others may have read a new configuration before that one has, and must not lose its weight."""
     monkeypatch.setattr(fleet_module, "SPREAD_SECONDS", 0.001)
     with socket.socket() as listener:
-        fleet = Fleet(2, listener, 0)
+        fleet = Fleet(2, listener, listener)
         first, second = FakeMember(0), FakeMember(1)
         first.serves = second.serves = True
         members: dict[int, Any] = {0: first, 1: second}
@@ -105,7 +105,7 @@ async def test_a_process_is_handed_what_is_served_or_was_last(monkeypatch: pytes
     monkeypatch.setattr(fleet_module, "Member", FakeMember)
     monkeypatch.setattr(FakeMember, "made", ())
     with socket.socket() as listener:
-        fleet = Fleet(2, listener, 0)
+        fleet = Fleet(2, listener, listener)
         running = asyncio.create_task(fleet.run())
         await settle()
         (first,) = FakeMember.made
