@@ -25,22 +25,23 @@ import pytest
 
 from services.launch import Launch, Running
 
+HERE = Path(__file__).parent
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
-    here = Path(__file__).parent
-    with Running(Launch("server", [sys.executable, "-c", SLEEP], lambda: True, here / "log")) as running:
-        (here / "pid").write_text(str(running.pid))
+    with Running(Launch("server", [sys.executable, "-c", SLEEP], lambda: True, HERE / "log")) as running:
         yield running
 
 
 def test_waits(server: Running) -> None:
+    (HERE / "pid").write_text(str(server.pid))
     time.sleep(600)
 
 
 async def test_waits_in_a_loop(server: Running) -> None:
+    (HERE / "pid").write_text(str(server.pid))
     await asyncio.sleep(600)
 """
 
@@ -73,5 +74,4 @@ def _started(file: Path, run: subprocess.Popen[str]) -> int:
         assert run.poll() is None, run.stdout and run.stdout.read()
         assert time.monotonic() < give_up
         time.sleep(0.1)
-    time.sleep(1.0)  # from the fixture to the test
     return int(file.read_text())
