@@ -5,6 +5,7 @@ import signal
 from collections.abc import Generator, Iterator
 from typing import NoReturn
 
+import psutil
 import pytest
 
 from services.tensorrt.run import models_of
@@ -27,11 +28,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails instead")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let a run that is told to stop end its fixtures, as Ctrl+C does: servers outlive a killed parent."""
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        signal.signal(number, lambda *_: None)  # a second must not stop the ending that the first began
+        if config.pluginmanager.hasplugin("dsession"):  # its own processes have the fixtures
+            for process in psutil.Process().children():
+                process.send_signal(number)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
 
 
 def pytest_collection_finish() -> None:
@@ -42,11 +51,6 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _interrupt(number: int, _: object) -> NoReturn:
-    signal.signal(number, lambda *_: None)  # a second one must not interrupt what the first has begun to end
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 @pytest.hookimpl(wrapper=True)
