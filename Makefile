@@ -148,7 +148,7 @@ has = @[ -n "$(MODEL)" ] && [ -f "models/$(MODEL)/$(1)" ] || { \
 SECOND_ATTEMPTS := 3
 LAST_FAILED := .pytest_cache/v/cache/lastfailed
 tests = $(DEV)/python -m pytest --no-skips --cache-clear $(1) $(2) || { \
-	[ $$? -eq 1 ] && [ $$(grep -c '": true' $(LAST_FAILED)) -le $(SECOND_ATTEMPTS) ] && failed=$$(grep '": true' $(LAST_FAILED)) && \
+	[ $$? -eq 1 ] && [ $$(grep -c '": true' $(LAST_FAILED)) -le $(SECOND_ATTEMPTS) ] && failed=$$(grep '::.*": true' $(LAST_FAILED)) && \
 	echo "==> pytest: what failed, once more" && $(DEV)/python -m pytest --no-skips --last-failed $(1) && \
 	printf '==> PASSED ONLY AT THE SECOND ATTEMPT:\n%s\n' "$$failed"; }
 

@@ -39,9 +39,23 @@ COUNT = "gateway_request_duration_seconds_count"
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[StartedGateway]:
+    """One whose processes serve for the first time, and that may be ended."""
     with running_gateway(tmp_path, SETTINGS) as started:
         until(lambda: len(serving(started)) == 2, "both processes serve")
         yield started
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
+    with running_gateway(tmp_path_factory.mktemp("lasting"), SETTINGS) as started:
+        yield started
+
+
+@pytest.fixture
+def lasting(running: StartedGateway) -> StartedGateway:
+    """One for the tests that leave it as they found it, though with other processes."""
+    until(lambda: len(serving(running)) == 2, "both processes serve")
+    return running
 
 
 def until(holds: Any, what: str) -> None:
@@ -156,7 +170,7 @@ async def test_a_killed_process_costs_its_own_connections_one_request_each_and_n
     assert gateway.metric("gateway_process_restarts_total") == 1
 
 
-async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(gateway: StartedGateway) -> None:
+async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(lasting: StartedGateway) -> None:
     image = distinct_images(1)[0]
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="FP32", shape=[1, 28, 28, 1])
     asked = oip.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=[image.tobytes()])
@@ -165,7 +179,7 @@ async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(gateway
 
     async def call(number: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(gateway.grpc, options=options) as channel:
+        async with grpc.aio.insecure_channel(lasting.grpc, options=options) as channel:
             infer: Any = channel.unary_unary(
                 "/inference.GRPCInferenceService/ModelInfer",
                 request_serializer=oip.ModelInferRequest.SerializeToString,
@@ -181,24 +195,24 @@ async def test_a_killed_process_costs_grpc_one_call_a_connection_at_most(gateway
 
     work = [asyncio.create_task(call(number)) for number in range(CONNECTIONS)]
     await asyncio.sleep(1)
-    victim = (await asyncio.to_thread(serving, gateway))[1]
+    victim = (await asyncio.to_thread(serving, lasting))[1]
     lost = len(ports_of(victim))
     os.kill(victim, signal.SIGKILL)
-    await asyncio.to_thread(until, lambda: serving(gateway).get(1, victim) != victim, "it is started again")
+    await asyncio.to_thread(until, lambda: serving(lasting).get(1, victim) != victim, "it is started again")
     ends.set()
     await asyncio.gather(*work)
     assert sum(failed.values()) <= lost
     assert all(count == 1 for count in failed.values())
 
 
-async def test_a_process_that_is_told_to_end_loses_nothing(gateway: StartedGateway) -> None:
-    load = Load(gateway, distinct_images(400))
+async def test_a_process_that_is_told_to_end_loses_nothing(lasting: StartedGateway) -> None:
+    load = Load(lasting, distinct_images(400))
     work = [asyncio.create_task(load.stay()) for _ in range(CONNECTIONS)]
     work += [asyncio.create_task(load.come_and_go()) for _ in range(2)]
     await asyncio.sleep(0.5)
-    first = (await asyncio.to_thread(serving, gateway))[0]
+    first = (await asyncio.to_thread(serving, lasting))[0]
     os.kill(first, signal.SIGTERM)
-    await asyncio.to_thread(until, lambda: serving(gateway).get(0, first) != first, "it is started again")
+    await asyncio.to_thread(until, lambda: serving(lasting).get(0, first) != first, "it is started again")
     load.ends.set()
     await asyncio.gather(*work)
     assert (load.failed, load.answered > 0) == ({}, True)
@@ -345,10 +359,10 @@ def test_a_killed_supervisor_leaves_no_process(gateway: StartedGateway) -> None:
 
 
 def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_again(
-    gateway: StartedGateway, capsys: pytest.CaptureFixture[str]
+    lasting: StartedGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(*arguments: str) -> Any:
-        assert inferway([*arguments, "--json", "--admin", f"http://{gateway.admin}"]) == 0
+        assert inferway([*arguments, "--json", "--admin", f"http://{lasting.admin}"]) == 0
         return json.loads(capsys.readouterr().out)
 
     assert told("drain", "other")["processes"] == 2
@@ -358,9 +372,9 @@ def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_
         (0, "draining"),
         (1, "draining"),
     }
-    victim = serving(gateway)[1]
+    victim = serving(lasting)[1]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: serving(gateway).get(1, victim) != victim, "it is started again")
+    until(lambda: serving(lasting).get(1, victim) != victim, "it is started again")
     assert [(change["name"], change["processes"]) for change in told("overrides")["overrides"]] == [
         ("other", [0, 1]),
         (MODEL, [0, 1]),
@@ -371,10 +385,10 @@ def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_
 
 
 def test_voiding_a_model_empties_the_memory_of_every_process(
-    gateway: StartedGateway, capsys: pytest.CaptureFixture[str]
+    lasting: StartedGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def ask() -> None:
-        load = Load(gateway, distinct_images(60))
+        load = Load(lasting, distinct_images(60))
         work = [asyncio.create_task(load.come_and_go()) for _ in range(4)]
         while load.answered < 60:  # noqa: ASYNC110 - the load tells nobody
             await asyncio.sleep(0.05)
@@ -382,7 +396,7 @@ def test_voiding_a_model_empties_the_memory_of_every_process(
         await asyncio.gather(*work)
 
     asyncio.run(ask())
-    assert gateway.metric("gateway_cache_memory_bytes") > 0
-    assert inferway(["cache", "void", MODEL, "--admin", f"http://{gateway.admin}"]) == 0
+    assert lasting.metric("gateway_cache_memory_bytes") > 0
+    assert inferway(["cache", "void", MODEL, "--admin", f"http://{lasting.admin}"]) == 0
     assert "answers dropped from memory" in capsys.readouterr().out
-    assert gateway.metric("gateway_cache_memory_bytes") == 0
+    assert lasting.metric("gateway_cache_memory_bytes") == 0
