@@ -143,11 +143,12 @@ has = @[ -n "$(MODEL)" ] && [ -f "models/$(MODEL)/$(1)" ] || { \
 
 # --- check
 
-# $(call tests,ARGS): what failed of it is tried once more, in a process of its own, and named: docs/decisions/0013-second-attempt.md
+# $(call tests,ARGS,FIRST): pytest with both; what failed is tried once more, in a process of its own and without FIRST, and named:
+# docs/decisions/0013-second-attempt.md
 SECOND_ATTEMPTS := 3
 LAST_FAILED := .pytest_cache/v/cache/lastfailed
-tests = $(DEV)/python -m pytest --no-skips --cache-clear $(1) || { \
-	[ $$? -eq 1 ] && [ $$(grep -c '": true' $(LAST_FAILED)) -le $(SECOND_ATTEMPTS) ] && failed=$$(grep '": true' $(LAST_FAILED)) && \
+tests = $(DEV)/python -m pytest --no-skips --cache-clear $(1) $(2) || { \
+	[ $$? -eq 1 ] && [ $$(grep -c '": true' $(LAST_FAILED)) -le $(SECOND_ATTEMPTS) ] && failed=$$(grep '::.*": true' $(LAST_FAILED)) && \
 	echo "==> pytest: what failed, once more" && $(DEV)/python -m pytest --no-skips --last-failed $(1) && \
 	printf '==> PASSED ONLY AT THE SECOND ATTEMPT:\n%s\n' "$$failed"; }
 
@@ -156,9 +157,11 @@ TEST_DOCKER := $(call tests,tests/docker)
 ROOT := $(filter 0,$(shell id -u))
 
 .PHONY: test test-docker lint format
+test test-docker: export PYTHONDONTWRITEBYTECODE := # else each of the hundreds of servers compiles the program anew
 test: packages $(if $(ROOT),packages-docker) lint environments models ## All that CI runs: lint, every environment, the models, every test
 	@echo "==> pytest"
-	@$(call tests,--ignore=tests/docker)
+	@$(call tests,tests/unit,--numprocesses=2 --dist=worksteal)
+	@$(call tests,--ignore=tests/unit --ignore=tests/docker)
 	@$(if $(ROOT),$(TEST_DOCKER),echo "==> SKIPPED: tests/docker: a Docker engine can be started by root only" >&2)
 
 test-docker: packages packages-docker environments models ## Only the containers: build the images and test the stack, with a Docker engine, as root

@@ -1,9 +1,11 @@
 """Fixtures for the tests that need real servers, and `--no-skips` for the run that must not leave one out."""
 
+import gc
 import signal
 from collections.abc import Generator, Iterator
 from typing import NoReturn
 
+import psutil
 import pytest
 
 from services.tensorrt.run import models_of
@@ -26,16 +28,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails instead")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let a run that is told to stop end its fixtures, as Ctrl+C does: servers outlive a killed parent."""
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        signal.signal(number, lambda *_: None)  # a second must not stop the ending that the first began
+        if config.pluginmanager.hasplugin("dsession"):  # its own processes have the fixtures
+            for process in psutil.Process().children():
+                process.send_signal(number)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
 
 
-def _interrupt(number: int, _: object) -> NoReturn:
-    signal.signal(number, lambda *_: None)  # a second one must not interrupt what the first has begun to end
-    raise KeyboardInterrupt(signal.Signals(number).name)
+def pytest_collection_finish() -> None:
+    """Keep what has been imported and collected out of the garbage collector's sight.
+
+    All of it stays to the end, and a full collection that walks it takes half a second. What a test makes is
+    looked at as ever.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

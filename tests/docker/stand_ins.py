@@ -14,6 +14,7 @@ import tarfile
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -62,12 +63,21 @@ def images() -> Mapping[str, str]:
 def prepare() -> None:
     """Make what is kept in build/docker, each anew when its list changes: root file system and wheels."""
     CACHE.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        for part in [pool.submit(_make_debian), pool.submit(_download_wheels)]:
+            part.result()
+
+
+def _make_debian() -> None:
     packages, made_of = ",".join(PACKAGES), "\n".join((*PACKAGES, *LEFT_OUT))
     if _is_stale("debian", made_of):
         argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
         argv += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
         subprocess.run([*argv, "bookworm", str(CACHE / "debian.tar")], check=True)
         _keep("debian", made_of)
+
+
+def _download_wheels() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         gateway = tomllib.load(file)["project"]["dependencies"]
     constraints = ROOT / "constraints.txt"

@@ -42,9 +42,23 @@ COUNT = "gateway_request_duration_seconds_count"
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[StartedGateway]:
+    """One whose processes serve for the first time, and that may be ended."""
     with running_gateway(tmp_path, SETTINGS) as started:
         until(lambda: len(serving(started)) == 2, "both processes serve")
         yield started
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedGateway]:
+    with running_gateway(tmp_path_factory.mktemp("lasting"), SETTINGS) as started:
+        yield started
+
+
+@pytest.fixture
+def lasting(running: StartedGateway) -> StartedGateway:
+    """One for the tests that leave it as they found it, though with other processes."""
+    until(lambda: len(serving(running)) == 2, "both processes serve")
+    return running
 
 
 def until(holds: Any, what: str) -> None:
@@ -160,7 +174,7 @@ async def test_a_killed_process_costs_its_own_connections_one_request_each_and_n
 
 
 async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_and_nobody_else_any(
-    gateway: StartedGateway,
+    lasting: StartedGateway,
 ) -> None:
     image = distinct_images(1)[0]
     tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="FP32", shape=[1, 28, 28, 1])
@@ -172,7 +186,7 @@ async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_a
         """Calls on one channel, one after the other."""
         calls = 0
         options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(gateway.grpc, options=options) as channel:
+        async with grpc.aio.insecure_channel(lasting.grpc, options=options) as channel:
             infer: Any = channel.unary_unary(
                 "/inference.GRPCInferenceService/ModelInfer",
                 request_serializer=oip.ModelInferRequest.SerializeToString,
@@ -197,14 +211,14 @@ async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_a
         asyncio.create_task(come_and_go(range(first, 10**6, 2))) for first in (FIRST_SHORT, FIRST_SHORT + 1)
     ]
     await asyncio.sleep(1)
-    victim = (await asyncio.to_thread(serving, gateway))[1]
+    victim = (await asyncio.to_thread(serving, lasting))[1]
     os.kill(victim, signal.SIGSTOP)  # it takes no further connection, so that its own are known
     stopped = time.monotonic()
     await asyncio.sleep(0.2)
     lost = len(ports_of(victim))
     assert lost >= CONNECTIONS // 2 - 2
     os.kill(victim, signal.SIGKILL)
-    await asyncio.to_thread(until, lambda: serving(gateway).get(1, victim) != victim, "it is started again")
+    await asyncio.to_thread(until, lambda: serving(lasting).get(1, victim) != victim, "it is started again")
     ends.set()
     await asyncio.gather(*work)
     assert len(failed) <= lost
@@ -212,14 +226,14 @@ async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_a
     assert [began for number, (began,) in failed.items() if number >= FIRST_SHORT and began > stopped] == []
 
 
-async def test_a_process_that_is_told_to_end_loses_nothing(gateway: StartedGateway) -> None:
-    load = Load(gateway, distinct_images(400))
+async def test_a_process_that_is_told_to_end_loses_nothing(lasting: StartedGateway) -> None:
+    load = Load(lasting, distinct_images(400))
     work = [asyncio.create_task(load.stay()) for _ in range(CONNECTIONS)]
     work += [asyncio.create_task(load.come_and_go()) for _ in range(2)]
     await asyncio.sleep(0.5)
-    first = (await asyncio.to_thread(serving, gateway))[0]
+    first = (await asyncio.to_thread(serving, lasting))[0]
     os.kill(first, signal.SIGTERM)
-    await asyncio.to_thread(until, lambda: serving(gateway).get(0, first) != first, "it is started again")
+    await asyncio.to_thread(until, lambda: serving(lasting).get(0, first) != first, "it is started again")
     load.ends.set()
     await asyncio.gather(*work)
     assert (load.failed, load.answered > 0) == ({}, True)
@@ -366,10 +380,10 @@ def test_a_killed_supervisor_leaves_no_process(gateway: StartedGateway) -> None:
 
 
 def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_again(
-    gateway: StartedGateway, capsys: pytest.CaptureFixture[str]
+    lasting: StartedGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(*arguments: str) -> Any:
-        assert inferway([*arguments, "--json", "--admin", f"http://{gateway.admin}"]) == 0
+        assert inferway([*arguments, "--json", "--admin", f"http://{lasting.admin}"]) == 0
         return json.loads(capsys.readouterr().out)
 
     assert told("drain", "other")["processes"] == 2
@@ -379,9 +393,9 @@ def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_
         (0, "draining"),
         (1, "draining"),
     }
-    victim = serving(gateway)[1]
+    victim = serving(lasting)[1]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: serving(gateway).get(1, victim) != victim, "it is started again")
+    until(lambda: serving(lasting).get(1, victim) != victim, "it is started again")
     assert [(change["name"], change["processes"]) for change in told("overrides")["overrides"]] == [
         ("other", [0, 1]),
         (MODEL, [0, 1]),
@@ -392,10 +406,10 @@ def test_what_an_operator_changes_reaches_every_process_and_one_that_is_started_
 
 
 def test_voiding_a_model_empties_the_memory_of_every_process(
-    gateway: StartedGateway, capsys: pytest.CaptureFixture[str]
+    lasting: StartedGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def ask() -> None:
-        load = Load(gateway, distinct_images(60))
+        load = Load(lasting, distinct_images(60))
         work = [asyncio.create_task(load.come_and_go()) for _ in range(4)]
         while load.answered < 60:  # noqa: ASYNC110 - the load tells nobody
             await asyncio.sleep(0.05)
@@ -403,7 +417,7 @@ def test_voiding_a_model_empties_the_memory_of_every_process(
         await asyncio.gather(*work)
 
     asyncio.run(ask())
-    assert gateway.metric("gateway_cache_memory_bytes") > 0
-    assert inferway(["cache", "void", MODEL, "--admin", f"http://{gateway.admin}"]) == 0
+    assert lasting.metric("gateway_cache_memory_bytes") > 0
+    assert inferway(["cache", "void", MODEL, "--admin", f"http://{lasting.admin}"]) == 0
     assert "answers dropped from memory" in capsys.readouterr().out
-    assert gateway.metric("gateway_cache_memory_bytes") == 0
+    assert lasting.metric("gateway_cache_memory_bytes") == 0

@@ -5,18 +5,15 @@ import json
 import os
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from services import prometheus
-from services.launch import Running, free_port
+from services.launch import free_port
 from tests.load import distinct_images, drive
+from tests.observability.monitoring import running_prometheus
 from tests.serving import MODEL, ROOT, VENVS, StartedGateway
 
 RULE = "model_version_protocol:gateway_request_duration_seconds:p99"
@@ -113,22 +110,12 @@ def test_full_stack_runs_every_part_and_leaves_nothing(run: Path, environment: M
 def test_prometheus_scrapes_the_gateway_and_computes_its_quantiles(
     embedded_gateway: StartedGateway, tmp_path: Path
 ) -> None:
-    port = free_port()
-    launch = prometheus.launch(run_dir=tmp_path, targets={"gateway": embedded_gateway.admin}, port=port)
-    with Running(launch):
+    with running_prometheus(tmp_path, embedded_gateway.admin) as prometheus:
         give_up = time.monotonic() + SCRAPED_SECONDS
-        while not (found := _query(port, RULE + f'{{model="{MODEL}",protocol="oip_http"}} > 0')):
+        while not (found := prometheus.query(RULE + f'{{model="{MODEL}",protocol="oip_http"}} > 0')):
             assert time.monotonic() < give_up, "the rule has no value"
             asyncio.run(drive(embedded_gateway.http, distinct_images(50), connections=2))
             time.sleep(0.5)
         assert found[0]["metric"]["version"] == "1"
-        targets = _query(port, "up")
+        targets = prometheus.query("up")
     assert [sample["value"][1] for sample in targets] == ["1"]
-
-
-def _query(port: int, expression: str) -> list[Any]:
-    query = urllib.parse.urlencode({"query": expression})
-    url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
-    with urllib.request.urlopen(url, timeout=5) as reply:
-        samples: list[Any] = json.loads(reply.read())["data"]["result"]
-        return samples

@@ -36,6 +36,13 @@ from gateway.stages.single_flight import SingleFlight
 from tests.fakes import FakeInfer, a_contract, a_request, settle, until
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _earlier_is_not_walked() -> None:
+    """Keep from the collector what other tests have left: none of it is of a request here."""
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def uncollected() -> Iterator[list[Any]]:
     """What the collector finds that the block has left to it."""

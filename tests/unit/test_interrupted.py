@@ -25,37 +25,50 @@ import pytest
 
 from services.launch import Launch, Running
 
+HERE = Path(__file__).parent
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
-    here = Path(__file__).parent
-    with Running(Launch("server", [sys.executable, "-c", SLEEP], lambda: True, here / "log")) as running:
-        (here / "pid").write_text(str(running.pid))
+    with Running(Launch("server", [sys.executable, "-c", SLEEP], lambda: True, HERE / "log")) as running:
         yield running
 
 
 def test_waits(server: Running) -> None:
-    time.sleep(600)
+    (HERE / "pid").write_text(str(server.pid))
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt as told:
+        (HERE / "told").write_text(str(told))
+        raise
 
 
 async def test_waits_in_a_loop(server: Running) -> None:
+    (HERE / "pid").write_text(str(server.pid))
     await asyncio.sleep(600)
 """
 
 
-@pytest.mark.parametrize("name", ["test_waits", "test_waits_in_a_loop"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("name", "number", "options"),
+    [
+        ("test_waits", signal.SIGTERM, []),
+        ("test_waits", signal.SIGHUP, []),
+        ("test_waits", signal.SIGTERM, ["--numprocesses=1"]),
+        ("test_waits_in_a_loop", signal.SIGTERM, []),
+        ("test_waits_in_a_loop", signal.SIGHUP, []),
+    ],
+)
 def test_a_signal_ends_the_servers_that_the_run_has_started(
-    tmp_path: Path, name: str, number: signal.Signals
+    tmp_path: Path, name: str, number: signal.Signals, options: list[str]
 ) -> None:
     (tmp_path / "test_it.py").write_text(TEST)
     # nohup, if this run was begun by it, has SIGHUP ignored
     run_it = ["env", "--default-signal=HUP", sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest"]
-    command = [*run_it, f"{tmp_path}/test_it.py::{name}"]
-    options = ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}"]
-    with subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+    command = [*run_it, f"{tmp_path}/test_it.py::{name}", *options]
+    command += ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
         pid = _started(tmp_path / "pid", run)
         os.kill(run.pid, number)
         printed, _ = run.communicate(timeout=SOON)
@@ -64,6 +77,8 @@ def test_a_signal_ends_the_servers_that_the_run_has_started(
     finally:
         kill_group(pid)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, printed
+    if name == "test_waits":  # in whichever process: at once, and by this signal
+        assert (tmp_path / "told").read_text() == number.name
 
 
 def _started(file: Path, run: subprocess.Popen[str]) -> int:
@@ -73,5 +88,4 @@ def _started(file: Path, run: subprocess.Popen[str]) -> int:
         assert run.poll() is None, run.stdout and run.stdout.read()
         assert time.monotonic() < give_up
         time.sleep(0.1)
-    time.sleep(1.0)  # from the fixture to the test
     return int(file.read_text())

@@ -58,7 +58,7 @@ class Admin(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Admin.replies, Admin.asked = {}, []
     with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

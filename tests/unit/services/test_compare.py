@@ -32,7 +32,7 @@ def _server(answers: Mapping[bytes, Any], *, status: int = 200, backend: str = "
             """Say nothing: the test's output is the tool's."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/predictions/digits"

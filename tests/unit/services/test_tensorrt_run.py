@@ -84,7 +84,7 @@ def test_ready_means_that_every_model_is(venv: Path, tmp_path: Path) -> None:
             """Quiet."""
 
     with http.server.HTTPServer(("127.0.0.1", 0), Triton) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         started = launched(venv, tmp_path, server.server_port)
         assert not started.is_ready()
         ready.add("/v2/models/two/ready")

@@ -51,7 +51,7 @@ def gateway() -> Iterator[tuple[str, list[Any]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
         seen: list[Any] = []
         server.seen = seen  # type: ignore[attr-defined]
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{server.server_port}", seen
         server.shutdown()
 

@@ -67,21 +67,26 @@ def test_stochastic_gradient_descent_learns_too(tmp_path: Path) -> None:
     assert history["scores"][-1] > 0.9
 
 
-def test_buckets_hold_every_row_once_and_rows_of_like_length(tmp_path: Path) -> None:
-    facts = run("order", tmp_path)
-    assert sorted(facts["rows"]) == list(range(100))
-    assert facts["spread"] < 10  # of lengths 1 to 49, by lot about 40
+@pytest.fixture(scope="module")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What training does in which order, where, and how fast."""
+    return run("order", tmp_path_factory.mktemp("order"))
 
 
-def test_processes_share_out_the_gpus_of_a_machine(tmp_path: Path) -> None:
-    without, one, two = run("order", tmp_path)["devices"]
+def test_buckets_hold_every_row_once_and_rows_of_like_length(order: Any) -> None:
+    assert sorted(order["rows"]) == list(range(100))
+    assert order["spread"] < 10  # of lengths 1 to 49, by lot about 40
+
+
+def test_processes_share_out_the_gpus_of_a_machine(order: Any) -> None:
+    without, one, two = order["devices"]
     assert without == ["cpu"] * 3
     assert one == ["cuda:0"] * 3
     assert two == ["cuda:0", "cuda:1", "cuda:0"]
 
 
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth(tmp_path: Path) -> None:
-    ratios = run("order", tmp_path)["ratios"]
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth(order: Any) -> None:
+    ratios = order["ratios"]
     assert ratios[0] == pytest.approx(0.1)
     assert max(ratios) == ratios[10] == 1.0
     assert ratios[100] == 0.01
