@@ -59,17 +59,19 @@ class GrpcServer:
         self._begin = begin
         self._limits = limits
         self._tls = tls
-        self._connections = Connections(share)
+        self._share = share
+        self._connections = Connections()
         self._none_left = asyncio.Event()
 
     def start(self, bound: socket.socket) -> None:
-        """Listen on a socket that is bound; it is closed with the server."""
+        """Take connections of a socket that listens; it is closed with the server."""
         self._listener = Listener(
             bound,
             lambda: ServerConnection(self._begin, self._limits, self._connections.add, self._closed),
             self._connections,
             files_divisor=FILES_DIVISOR,
             tls=self._tls,
+            share=self._share,
         )
 
     async def stop(self, grace_seconds: float) -> None:

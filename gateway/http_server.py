@@ -17,6 +17,8 @@ from gateway.settings import ServerSettings
 FILES_DIVISOR = 2
 """HTTP connections may take this part of the files that the process may open. The rest is for gRPC, the admin
 port, model servers and Redis: a flood must not look to the probes as if the gateway were dead."""
+ADMIN_FILES_DIVISOR = 16
+"""Likewise those of the admin port."""
 KEEP_ALIVE_SECONDS = 75
 """How long a connection without a request stays open: longer than pools of clients and load balancers keep
 theirs (mostly 60), so that it is they who close, and no request meets a closed one."""
@@ -29,6 +31,7 @@ class HttpServer(uvicorn.Server):
         app: what it serves.
         settings: how long the end may take.
         tls: of the port; None in the clear.
+        files_divisor: connections may take this part of the files that the process may open.
         share: of the port's connections; None where no other process has it.
     """
 
@@ -38,6 +41,7 @@ class HttpServer(uvicorn.Server):
         settings: ServerSettings,
         tls: ssl.SSLContext | None,
         *,
+        files_divisor: int = FILES_DIVISOR,
         share: Share | None = None,
     ) -> None:
         config = uvicorn.Config(
@@ -55,8 +59,9 @@ class HttpServer(uvicorn.Server):
         )
         super().__init__(config)
         self._tls = tls
-        self._listeners: list[Listener] = []
-        self.server_state.connections = self._connections = Connections(share)
+        self._files_divisor = files_divisor
+        self._share = share
+        self.server_state.connections = self._connections = Connections()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,7 +69,7 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
+        """Take connections of a socket that listens."""
 
         def new_connection() -> asyncio.Protocol:
             protocol: Any = self.config.http_protocol_class
@@ -73,15 +78,19 @@ class HttpServer(uvicorn.Server):
             )
             return made
 
-        self._listeners = [
-            Listener(each, new_connection, self._connections, files_divisor=FILES_DIVISOR, tls=self._tls)
-            for each in sockets or []
-        ]
+        (bound,) = sockets or []
+        self._listener = Listener(
+            bound,
+            new_connection,
+            self._connections,
+            files_divisor=self._files_divisor,
+            tls=self._tls,
+            share=self._share,
+        )
         self.servers = []
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more, and end what there is."""
-        for listener in self._listeners:
-            await listener.aclose()
+        await self._listener.aclose()
         await super().shutdown(sockets)

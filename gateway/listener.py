@@ -20,7 +20,6 @@ from typing import Any
 
 import structlog
 
-BACKLOG = 2048
 GIVE_WAY_SECONDS = 0.002
 """How long another process may take to accept in place of one that has more connections."""
 ACCEPT_AT_ONCE = 100
@@ -29,12 +28,11 @@ PAUSE_SECONDS = 0.5
 """How long nothing is accepted after the system had no file left for it."""
 HANDSHAKE_SECONDS = 30.0
 """How long a client may take for TLS."""
-OPENING_SECONDS = 1.0
-"""How long the end waits for handshakes that have begun."""
+LAST_HANDSHAKES_SECONDS = 1.0
+"""How long the end waits for those that have begun."""
 CLOSE_SECONDS = 1.0
 """How long a client may take to see that its TLS connection is closed."""
 
-_COUNT = struct.Struct("=i")
 _ABSENT = -1
 _log = structlog.get_logger()
 
@@ -50,23 +48,22 @@ class Shares:
     """How many connections each process has at each port, in memory that all of them map.
 
     Args:
-        file: the number of an open file of `size_bytes`.
-        processes: how many there are.
+        file: the number of an open file of `size_bytes`, which tells how many processes there are: a process
+            that was started later may read another number in its settings.
     """
 
-    def __init__(self, file: int, processes: int) -> None:
-        self._processes = processes
-        self._counts = mmap.mmap(file, self.size_bytes(processes))
+    def __init__(self, file: int) -> None:
+        self._counts = memoryview(mmap.mmap(file, 0)).cast("i")
 
     @staticmethod
     def size_bytes(processes: int) -> int:
         """How large the file must be."""
-        return _COUNT.size * processes * len(Port)
+        return struct.calcsize("i") * processes * len(Port)
 
     def of(self, port: Port, process: int) -> "Share":
         """What one process has at one port."""
-        row = _COUNT.size * self._processes * port
-        return Share(memoryview(self._counts)[row : row + _COUNT.size * self._processes].cast("i"), process)
+        processes = len(self._counts) // len(Port)
+        return Share(self._counts[processes * port : processes * (port + 1)], process)
 
     def leave(self, process: int) -> None:
         """It takes no connection any more at any port."""
@@ -107,41 +104,33 @@ class Share:
 
 
 class Connections(set[Any]):
-    """Those of one port; tells the other processes how many there are.
+    """Those of one port.
 
-    Args:
-        share: of the port; None where no other process has it.
+    Attributes:
+        lost: called when there is one less.
     """
 
-    def __init__(self, share: Share | None) -> None:
-        super().__init__()
-        self.share = share
-
-    def add(self, connection: Any) -> None:
-        """One more."""
-        super().add(connection)
-        self._tell()
+    lost: Callable[[], None] | None = None
 
     def discard(self, connection: Any) -> None:
-        """One less."""
-        super().discard(connection)
-        self._tell()
-
-    def _tell(self) -> None:
-        if self.share is not None:
-            self.share.tell(len(self))
+        """Forget one that is gone."""
+        if connection in self:
+            super().discard(connection)
+            if self.lost is not None:
+                self.lost()
 
 
 class Listener:
     """Takes connections until it is closed.
 
     Args:
-        bound: a socket that is bound; it is closed with the listener.
+        bound: a socket that listens; it is closed with the listener.
         new_connection: makes a connection's protocol, which is in `connections` from its start to its end.
         connections: of the port.
         files_divisor: connections may take this part of the files that the process may open, those among them
             whose handshake is under way. One more is closed at once.
         tls: of the port; None in the clear.
+        share: of the connections; None where no other process has the port.
     """
 
     def __init__(
@@ -152,34 +141,37 @@ class Listener:
         *,
         files_divisor: int,
         tls: ssl.SSLContext | None = None,
+        share: Share | None = None,
     ) -> None:
         self._bound = bound
         self._new_connection = new_connection
-        self._connections = connections
         self._files_divisor = files_divisor
         self._tls = tls
-        self._share = connections.share
+        self._share = share
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[None]] = set()
+        self._taken = 0  # connections, and handshakes under way
+        connections.lost = self._lost
         bound.setblocking(False)
-        bound.listen(BACKLOG)
-        if self._share is not None:
-            self._share.enter()
+        if share is not None:
+            share.enter()
         self._loop.add_reader(bound, self._readable)
 
     async def aclose(self) -> None:
-        """Take no more; what was taken has become a connection when this returns, or is closed."""
+        """Take those that wait and no more; each has become a connection when this returns, or is closed."""
         if self._bound.fileno() < 0:
             return
+        self._loop.remove_reader(self._bound)
+        while self._accept():
+            pass
         if self._waiting is not None:
             self._waiting.cancel()
-        self._loop.remove_reader(self._bound)
         self._bound.close()
         if self._share is not None:
             self._share.leave()
         if self._opening:
-            _, late = await asyncio.wait(self._opening, timeout=OPENING_SECONDS)
+            _, late = await asyncio.wait(self._opening, timeout=LAST_HANDSHAKES_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -213,8 +205,7 @@ class Listener:
             _log.error("connection_not_accepted", error=str(error))
             self._wait(PAUSE_SECONDS)
             return False
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // self._files_divisor
-        if len(self._connections) + len(self._opening) >= most:
+        if self._taken >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // self._files_divisor:
             connection.close()
             return True
         connection.setblocking(False)
@@ -222,7 +213,16 @@ class Listener:
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        self._count(1)
         return True
+
+    def _lost(self) -> None:
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self._taken += more
+        if self._share is not None:
+            self._share.tell(self._taken)
 
     async def _open(self, connection: socket.socket) -> None:
         try:
@@ -233,6 +233,7 @@ class Listener:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
                 ssl_shutdown_timeout=CLOSE_SECONDS if self._tls else None,
             )
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             _log.debug("connection_not_opened", error=str(error))
             connection.close()
+            self._lost()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from gateway.app import Gateway
 from gateway.configuration import ConfigurationError
 from gateway.grpc_server import GrpcServer, limits
-from gateway.http_server import HttpServer
+from gateway.http_server import ADMIN_FILES_DIVISOR, HttpServer
 from gateway.listener import Share
 from gateway.reload import Reloads
 from gateway.settings import ServerSettings
@@ -21,8 +21,8 @@ _log = structlog.get_logger()
 
 UNTAKEN_SECONDS = 30
 """How long a caller may take nothing of its reply."""
-LISTEN_POLL_SECONDS = 0.01
-"""How often uvicorn is asked whether it listens; it tells nobody."""
+BACKLOG = 2048
+"""So many connections wait at most to be taken."""
 
 
 async def serve(gateway: Gateway, settings: ServerSettings, reloads: Reloads | None = None) -> None:
@@ -92,6 +92,17 @@ class Bound:
     http_share: Share | None = None
     grpc_share: Share | None = None
 
+    def listen(self) -> None:
+        """Let connections come; they wait until they are taken.
+
+        Raises:
+            ConfigurationError: a port is taken.
+        """
+        ports = {"http_port": self.http, "grpc_port": self.grpc, "admin_port": self.admin}
+        for setting, each in ports.items():
+            if each is not None:
+                listen_on(each, setting)
+
 
 async def listen(
     gateway: Gateway,
@@ -109,7 +120,11 @@ async def listen(
         bound: what to listen on.
         stop: set when it is to end.
         began: set once every port is listened on.
+
+    Raises:
+        ConfigurationError: a port is taken.
     """
+    bound.listen()
     tls = gateway.tls
     names = {"http": address(bound.http), "grpc": address(bound.grpc)}
     grpc_server = GrpcServer(
@@ -119,12 +134,11 @@ async def listen(
     public = HttpServer(gateway.http, settings, tls.http if tls else None, share=bound.http_share)
     servers = {bound.http: public}
     if bound.admin is not None:
-        servers[bound.admin] = HttpServer(gateway.admin, settings, None)
+        servers[bound.admin] = HttpServer(gateway.admin, settings, None, files_divisor=ADMIN_FILES_DIVISOR)
         names["admin"] = address(bound.admin)
     serving = [asyncio.create_task(server.serve(sockets=[taken])) for taken, server in servers.items()]
     _log.info("gateway_started", **names)
     if began is not None:
-        await _until_all_listen(servers.values(), serving)
         began.set()
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((stopped, *serving), return_when=asyncio.FIRST_COMPLETED)
@@ -162,25 +176,36 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise port_taken(host, port, setting, error.strerror or str(error)) from error
+        raise _port_taken(_address(host, port), setting, error) from error
     return listener
 
 
-def port_taken(host: str, port: int, setting: str, why: str) -> ConfigurationError:
+def listen_on(listener: socket.socket, setting: str) -> None:
+    """Let connections come to a socket that is bound.
+
+    Args:
+        listener: the socket.
+        setting: which moves its port.
+
+    Raises:
+        ConfigurationError: two were bound at the same time, and the other one listens.
+    """
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise _port_taken(address(listener), setting, error) from error
+
+
+def _port_taken(where: str, setting: str, error: OSError) -> ConfigurationError:
     """What to say of a port that cannot be had, with the setting that moves it."""
     mend = f"free it, or set INFERWAY_SERVER__{setting.upper()}"
-    return ConfigurationError(f"cannot listen on {host}:{port}: {why}; {mend}")
-
-
-async def _until_all_listen(servers: Collection[HttpServer], serving: Sequence[asyncio.Task[None]]) -> None:
-    def is_over() -> bool:
-        return all(server.started for server in servers) or any(task.done() for task in serving)
-
-    while not is_over():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(LISTEN_POLL_SECONDS)
+    return ConfigurationError(f"cannot listen on {where}: {error.strerror or error}; {mend}")
 
 
 def address(listener: socket.socket) -> str:
     """Host and port of a socket that is bound."""
-    host, port = listener.getsockname()[:2]
-    return f"{host}:{port}"
+    return _address(*listener.getsockname()[:2])
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -38,7 +38,7 @@ def _endpoints(addresses: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every endpoint of every pool that answers clients; none while it does not say."""
     try:
         with urllib.request.urlopen(f"http://{addresses['admin']}/pools", timeout=PROBE_SECONDS) as reply:
-            endpoints = [row for row in json.load(reply)["endpoints"] if not row["shadow"]]
+            endpoints = [row for row in json.load(reply)["endpoints"] if not row.get("shadow")]
     except (urllib.error.URLError, OSError, ValueError):
         return []
     return endpoints

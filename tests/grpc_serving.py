@@ -49,6 +49,7 @@ class GrpcServing:
     async def start(self) -> Self:
         """Listen."""
         listener = bind("127.0.0.1", 0, "grpc_port")
+        listener.listen()
         self.address = address(listener)
         self.server.start(listener)
         return self

@@ -25,7 +25,7 @@ def pools(endpoints: Sequence[Mapping[str, Any]]) -> str:
     together: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in endpoints:
         key = tuple(row[name] for name in ("model", "version", "variant", "endpoint", "backend"))
-        together.setdefault((*key, "shadow" if row["shadow"] else "clients"), []).append(row)
+        together.setdefault((*key, "shadow" if row.get("shadow") else "clients"), []).append(row)
     rows = []
     for key, seen in together.items():
         in_flight = sum(row["in_flight"] for row in seen)

@@ -56,7 +56,7 @@ class Fleet:
         self._http = http
         self._shares_file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._shares_file.truncate(Shares.size_bytes(size))
-        self._shares = Shares(self._shares_file.fileno(), size)
+        self._shares = Shares(self._shares_file.fileno())
         for process in range(size):
             self._shares.leave(process)
         self._grpc = grpc

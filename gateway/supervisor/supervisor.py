@@ -18,8 +18,9 @@ import structlog
 
 from gateway.admin.app import admin_app
 from gateway.admin.operations import NotDone, Operations
-from gateway.http_server import HttpServer
-from gateway.server import address, bind, port_taken, told_to_stop
+from gateway.configuration import ConfigurationError
+from gateway.http_server import ADMIN_FILES_DIVISOR, HttpServer
+from gateway.server import address, bind, listen_on, told_to_stop
 from gateway.settings import ServerSettings
 from gateway.supervisor.fleet import Fleet, Unusable
 from gateway.supervisor.worker import GRACE_SECONDS
@@ -44,7 +45,9 @@ async def supervise(settings: ServerSettings) -> bool:
     ):
         fleet = Fleet(settings.processes, http, grpc)
         operations = Operations(fleet)
-        server = HttpServer(admin_app(operations, settings.admin_writes), settings, None)
+        server = HttpServer(
+            admin_app(operations, settings.admin_writes), settings, None, files_divisor=ADMIN_FILES_DIVISOR
+        )
         serving = asyncio.create_task(server.serve(sockets=[admin]))
         running = asyncio.create_task(fleet.run())
         _on_hang_up(lambda: _reload(operations))
@@ -76,10 +79,10 @@ def claim_admin(settings: ServerSettings) -> socket.socket:
     """
     admin = bind(settings.admin_host, settings.admin_port, "admin_port")
     try:
-        admin.listen()
-    except OSError as error:  # two that were bound at the same time: the later one to listen fails
+        listen_on(admin, "admin_port")
+    except ConfigurationError:
         admin.close()
-        raise port_taken(settings.admin_host, settings.admin_port, "admin_port", str(error)) from error
+        raise
     return admin
 
 

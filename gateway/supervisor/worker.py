@@ -69,7 +69,11 @@ class Seat:
 
 
 async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, seat: Seat) -> None:
-    """Serve from when the supervisor says so until a signal comes, or until the supervisor is gone."""
+    """Serve from when the supervisor says so until a signal comes, or until the supervisor is gone.
+
+    Raises:
+        ConfigurationError: a port is taken by somebody else.
+    """
     stop = told_to_stop()
     worker = _Worker(gateway)
     with (
@@ -88,7 +92,7 @@ async def work(gateway: Gateway, settings: ServerSettings, reloads: Reloads, sea
             stopped.cancel()
             joined.cancel()
             if worker.joined.is_set():
-                shares = Shares(seat.shares, settings.processes)
+                shares = Shares(seat.shares)
                 bound = Bound(
                     http,
                     grpc,

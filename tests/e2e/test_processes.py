@@ -214,7 +214,10 @@ async def test_a_killed_process_costs_grpc_one_call_on_each_of_its_connections_a
     victim = (await asyncio.to_thread(serving, lasting))[1]
     os.kill(victim, signal.SIGSTOP)  # it takes no further connection, so that its own are known
     stopped = time.monotonic()
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(
+        until, lambda: psutil.Process(victim).status() == psutil.STATUS_STOPPED, "it stands still"
+    )
+    await asyncio.sleep(0.2)  # in which others connect
     lost = len(ports_of(victim))
     assert lost >= CONNECTIONS // 2 - 2
     os.kill(victim, signal.SIGKILL)
@@ -371,6 +374,46 @@ def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert f"{path}:" in ended.stderr
+
+
+@pytest.mark.parametrize("setting", ["http_port", "grpc_port"])
+def test_a_port_that_another_takes_while_the_models_load_is_told_and_ends_the_whole(
+    tmp_path: Path, setting: str
+) -> None:
+    path, log = tmp_path / "inferway.yaml", tmp_path / "log"
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        ports = {**dict.fromkeys(("http_port", "grpc_port", "admin_port"), 0), setting: port}
+        settings = {
+            "server": {"processes": 2, **ports},
+            "models": [str(ROOT / "models" / MODEL)],
+            "endpoints": {"embedded": EMBEDDED},
+            "pools": [{"model": MODEL, "endpoints": ["embedded"]}],
+        }
+        path.write_text(yaml.safe_dump(settings))
+        argv = [sys.executable, "-m", "gateway", "--config", str(path)]
+        with log.open("w") as file, subprocess.Popen(argv, cwd=ROOT, stderr=file, stdout=file) as gateway:
+            until(lambda: "supervisor_started" in log.read_text(), "its ports are bound")
+            other.listen()
+            assert gateway.wait(SOON) == 2
+    (told,) = [line for line in log.read_text().splitlines() if "cannot listen" in line]
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in told
+    assert f"free it, or set INFERWAY_SERVER__{setting.upper()}" in told
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_process_that_is_started_after_their_number_was_changed_serves(
+    gateway: StartedGateway, tmp_path: Path
+) -> None:
+    path = tmp_path / "inferway.yaml"
+    settings = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**settings, "server": {**settings["server"], "processes": 3}}))
+    victim = serving(gateway)[1]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: serving(gateway).get(1, victim) != victim, "it is started again")
+    assert set(serving(gateway)) == {0, 1}
 
 
 def test_a_killed_supervisor_leaves_no_process(gateway: StartedGateway) -> None:

@@ -14,6 +14,7 @@ from gateway import server
 from gateway.app import build
 from gateway.configuration import ConfigurationError
 from gateway.http_server import HttpServer
+from gateway.server import Bound, address, bind
 from gateway.settings import ServerSettings, Settings
 from services.launch import free_port
 
@@ -67,6 +68,30 @@ async def test_a_port_that_is_taken_is_told_with_the_setting_that_moves_it(
         pytest.raises(ConfigurationError, match=mend),
     ):
         await asyncio.wait_for(serve(), SOON)
+
+
+@pytest.mark.parametrize("setting", ["http_port", "grpc_port", "admin_port"])
+def test_of_two_that_have_bound_a_port_the_second_that_listens_is_told(setting: str) -> None:
+    with (
+        bind("127.0.0.1", 0, setting) as first,
+        bind("127.0.0.1", first.getsockname()[1], setting) as second,
+        bind("127.0.0.1", 0, "") as one,
+        bind("127.0.0.1", 0, "") as another,
+    ):
+        first.listen()
+        others = iter((one, another))
+        sockets = {
+            each: second if f"{each}_port" == setting else next(others) for each in ("http", "grpc", "admin")
+        }
+        bound = Bound(http=sockets["http"], grpc=sockets["grpc"], admin=sockets["admin"])
+        mend = f"in use; free it, or set INFERWAY_SERVER__{setting.upper()}"
+        with pytest.raises(ConfigurationError, match=mend):
+            bound.listen()
+
+
+def test_an_ipv6_address_is_told_in_brackets() -> None:
+    with bind("::1", 0, "http_port") as bound:
+        assert address(bound) == f"[::1]:{bound.getsockname()[1]}"
 
 
 async def test_what_is_in_flight_when_the_signal_comes_is_answered(

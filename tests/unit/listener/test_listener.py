@@ -35,7 +35,7 @@ def file() -> Iterator[int]:
 
 @pytest.fixture
 def shares(file: int) -> Shares:
-    made = Shares(file, 3)
+    made = Shares(file)
     for process in range(3):
         made.leave(process)
     return made
@@ -172,7 +172,7 @@ Started = Callable[..., tuple[Listener, Connections, str, int]]
 def started() -> Started:
     def start(tls: Any = None) -> tuple[Listener, Connections, str, int]:
         bound = socket.create_server(("127.0.0.1", 0))
-        connections = Connections(None)
+        connections = Connections()
         made = Listener(bound, lambda: Talk(connections), connections, files_divisor=2, tls=tls)
         return made, connections, *bound.getsockname()
 
@@ -227,13 +227,25 @@ async def test_connections_take_their_part_of_the_files_and_one_more_is_closed_a
 async def test_a_handshake_that_never_ends_is_given_up_with_the_listener(
     started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "OPENING_SECONDS", 0.05)
+    monkeypatch.setattr(listener, "LAST_HANDSHAKES_SECONDS", 0.05)
     made, connections, host, port = started(server_context(tmp_path))
     reader, writer = await asyncio.open_connection(host, port)
     await asyncio.wait_for(made.aclose(), SOON)
     assert await read(reader) == b""
     assert not connections
     writer.close()
+
+
+async def test_connections_that_wait_at_the_end_are_taken(started: Started) -> None:
+    made, _, host, port = started()
+    waiting = [socket.create_connection((host, port)) for _ in range(20)]  # the loop has had no turn
+    await made.aclose()
+    readers = [await asyncio.open_connection(sock=each) for each in waiting]
+    assert {await read(reader) for reader, _ in readers} == {b"hello"}
+    for _, writer in readers:
+        writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
 
 
 async def test_a_system_without_files_is_told_and_connections_are_taken_once_there_are_some(
