@@ -74,8 +74,8 @@ class ServerConnection(asyncio.Protocol):
             frames.WINDOW_UPDATE: self._on_window,
         }
         self._reader = FrameReader(on_frame, MAX_BLOCK_BYTES, self._transport.is_closing)
-        tls = transport.get_extra_info("ssl_object")
         self._opened(self)
+        tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._transport.abort()
             return
@@ -83,8 +83,7 @@ class ServerConnection(asyncio.Protocol):
             (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
             (frames.MAX_HEADER_LIST_SIZE, self._limits.metadata_bytes),
         )
-        room = frames.window_update(0, RECEIVE_BYTES - frames.WINDOW_BYTES)
-        self._output.add(frames.settings(values), room)
+        self._output.add(frames.settings(values), frames.window_update(0, RECEIVE_BYTES - frames.WINDOW_BYTES))
         self._lifetime.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was
