@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from gateway.http2 import frames
-from gateway.http2.frames import LAST_STREAM, PREFACE, ProtocolError, frame
+from gateway.http2.frames import LAST_STREAM, PREFACE, WINDOW_BYTES, ProtocolError, frame
 from gateway.http2.heads import Heads
 from gateway.http2.lifetime import Lifetime
 from gateway.http2.limits import Limits
@@ -83,7 +83,7 @@ class ServerConnection(asyncio.Protocol):
             (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
             (frames.MAX_HEADER_LIST_SIZE, self._limits.metadata_bytes),
         )
-        self._output.add(frames.settings(values), frames.window_update(0, RECEIVE_BYTES - frames.WINDOW_BYTES))
+        self._output.add(frames.settings(values), frames.window_update(0, RECEIVE_BYTES - WINDOW_BYTES))
         self._lifetime.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was
