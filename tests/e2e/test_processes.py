@@ -358,18 +358,22 @@ def test_a_process_that_dies_while_the_file_is_invalid_serves_what_was_valid_las
     assert {row["endpoint"] for row in shown(gateway, "pools")["endpoints"]} == {"embedded", "other"}
 
 
-def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp_path: Path) -> None:
-    path = tmp_path / "inferway.yaml"
-    endpoint = {"backend": "onnxruntime", "repository": str(tmp_path)}
-    ports = dict.fromkeys(("http_port", "grpc_port", "admin_port"), 0)
+def started_by(path: Path, endpoint: dict[str, Any], **ports: int) -> list[str]:
+    """The command line of two processes with this endpoint, on free ports but for those that are told."""
+    free = dict.fromkeys(("http_port", "grpc_port", "admin_port"), 0)
     settings = {
-        "server": {"processes": 2, **ports},
+        "server": {"processes": 2, **free, **ports},
         "models": [str(ROOT / "models" / MODEL)],
         "endpoints": {"embedded": endpoint},
         "pools": [{"model": MODEL, "endpoints": ["embedded"]}],
     }
     path.write_text(yaml.safe_dump(settings))
-    argv = [sys.executable, "-m", "gateway", "--config", str(path)]
+    return [sys.executable, "-m", "gateway", "--config", str(path)]
+
+
+def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "inferway.yaml"
+    argv = started_by(path, {"backend": "onnxruntime", "repository": str(tmp_path)})
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
@@ -380,20 +384,12 @@ def test_a_configuration_that_cannot_be_used_is_told_once_and_ends_the_whole(tmp
 def test_a_port_that_another_takes_while_the_models_load_is_told_and_ends_the_whole(
     tmp_path: Path, setting: str
 ) -> None:
-    path, log = tmp_path / "inferway.yaml", tmp_path / "log"
+    log = tmp_path / "log"
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        ports = {**dict.fromkeys(("http_port", "grpc_port", "admin_port"), 0), setting: port}
-        settings = {
-            "server": {"processes": 2, **ports},
-            "models": [str(ROOT / "models" / MODEL)],
-            "endpoints": {"embedded": EMBEDDED},
-            "pools": [{"model": MODEL, "endpoints": ["embedded"]}],
-        }
-        path.write_text(yaml.safe_dump(settings))
-        argv = [sys.executable, "-m", "gateway", "--config", str(path)]
+        argv = started_by(tmp_path / "inferway.yaml", EMBEDDED, **{setting: port})
         with log.open("w") as file, subprocess.Popen(argv, cwd=ROOT, stderr=file, stdout=file) as gateway:
             until(lambda: "supervisor_started" in log.read_text(), "its ports are bound")
             other.listen()
