@@ -14,6 +14,7 @@ import uvloop
 
 from gateway.app import Gateway, build
 from gateway.configuration import ConfigurationError
+from gateway.freed_memory import keep_freed_memory
 from gateway.loading import load_settings
 from gateway.logs import configure
 from gateway.reload import Reloads
@@ -85,6 +86,7 @@ def _built(config: Path, texts: Mapping[str, str]) -> Gateway:
 def _prepared(gateway: Gateway, config: Path, early: list[int]) -> Reloads:
     """What a process needs that is about to serve; who has been asked to reload already is asked again."""
     _tame_garbage_collection()
+    keep_freed_memory()
     _raise_file_limit()
     reloads = Reloads(gateway, config)
     signal.signal(signal.SIGHUP, lambda *_: reloads.ask())  # until the event loop takes it over

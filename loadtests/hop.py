@@ -34,6 +34,7 @@ from gateway.backends.open_inference import INFER, OpenInference
 from gateway.backends.torchserve import PREDICTIONS, TorchServe
 from gateway.backends.unbroken_calls import CALL_SECONDS
 from gateway.contract import Contract
+from gateway.freed_memory import keep_freed_memory
 from gateway.inference import InferRequest, Tensor
 from gateway.request_id import bind_request_id
 from gateway.wire_format import field, joined, map_entry
@@ -263,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--stream", action="store_true", help="with Triton's stream, too")
     parser.add_argument("--publish", action="store_true", help="into docs/performance.md, too")
     arguments = parser.parse_args(argv)
+    keep_freed_memory()  # as the gateway does
     contracts = {model: contract_of(model) for model in (MODEL, LARGE)}
     tables = []
     with tempfile.TemporaryDirectory() as name:
