@@ -6,14 +6,15 @@ the clear, as Java's HttpClient and `curl --http2` do with every first request.
 """
 
 import asyncio
-import math
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.http_closing import ClosingTime
+from gateway.http_heads import Request, RequestHeads, split
 from gateway.protocols.at_once import begin
-from gateway.protocols.http_body import WHOLE_BODY
+from gateway.protocols.http_body import REST_OF_BODY, WHOLE_BODY
 from gateway.protocols.http_reply import WHOLE_REPLY
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -27,8 +28,8 @@ LAST_SECONDS = 0.5
 """When the gateway ends, how long a connection that waits for a request may still bring one: it may be on its
 way, and would be lost if the connection were closed at once."""
 
-TIMER_SECONDS = 0.001
-"""By so much uvloop's timers may fire too early."""
+_HEADS = RequestHeads()
+"""Of all connections of this process."""
 _TOO_LARGE = b"request head is larger than the limit of %d bytes" % HEAD_LIMIT_BYTES
 
 
@@ -38,28 +39,27 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = True
+        self._is_between = True  # nothing of a further request has come
+        self._last_head = 0  # hash of the head of the last request that came in one read
         self._idle_bytes = 0  # received since the parser last reported anything that is handed on
-        self._closes_at = math.inf  # by the loop's clock, unless that is moved on
-        self._is_kept = False  # it closes for want of a further request
-        self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = math.inf
         self._answering: RequestResponseCycle | None = None
+        self._pieces: list[bytes] = []  # of the body that is waited for
+        self._gathered: asyncio.Future[bytes | None] | None = None
         self._is_parsing = False
-        self._begins: tuple[RequestResponseCycle, Any] | None = (
-            None  # a request that came with what is parsed
-        )
+        # A request that came with what is parsed.
+        self._begins: tuple[RequestResponseCycle, Any] | None = None
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own
         """Start to wait for the first head."""
         super().connection_made(transport)
-        self._close_after(HEAD_SECONDS)
+        self._closing = ClosingTime(self.loop, transport.close)
+        self._closing.set(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._closing.stop()
+        self._gather_no_more(None)
         if self._answering is not None:
             self._answering.disconnected = True  # uvicorn tells the last request that came, and not this one
         super().connection_lost(exc)
@@ -75,6 +75,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless it adds up to a head that is too large."""
+        cycle = self.cycle
+        is_next = self._is_between and (cycle is None or (cycle.response_complete and cycle.keep_alive))
+        request = split(data) if is_next else None
+        if request is not None:
+            scope = _HEADS.scope(request)
+            if scope is not None:
+                self._begin_whole(scope, data[request.begin :])
+                return
         self._idle_bytes += len(data)
         rest = memoryview(data)
         self._is_parsing = True
@@ -87,65 +95,75 @@ class HttpConnection(HttpToolsProtocol):
             return
         finally:
             self._is_parsing = False
+        if request is not None:
+            self._remember(request, len(data) - request.begin)
         self._begin(at_once=True)
         if self._idle_bytes > HEAD_LIMIT_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", _TOO_LARGE)
-        elif self._is_kept or self._closes_at == math.inf:
+        elif self._closing.is_kept or not self._closing.is_set:
             if self._in_head:
-                self._close_after(HEAD_SECONDS)
+                self._closing.set(HEAD_SECONDS)
             elif self.cycle.response_complete:  # what came is the rest of a refused body, or a line end
-                self._close_after(self.timeout_keep_alive, is_kept=True)
+                self._closing.set(self.timeout_keep_alive, is_kept=True)
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head = True
+        self._in_head, self._is_between = True, False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is there: the request starts."""
         self._in_head = False
         self._idle_bytes = 0
-        self._keep_open()
+        self._closing.clear()
         super().on_headers_complete()
         if "path" in self.scope:  # else it offers an upgrade, and is read again
             self.headers = []  # for trailers, which nobody here reads
+            cast("dict[str, Any]", self.scope)[REST_OF_BODY] = self._gather
         if self._is_ending:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self._idle_bytes = 0
-        super().on_body(body)
+        if self._gathered is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """The body is there."""
+        self._is_between = True
         self._idle_bytes = 0
-        self._keep_open()
+        self._closing.clear()
+        if self._gathered is not None:
+            self._gather_no_more(b"".join(self._pieces))
         # Requests begin later: those whose body came along with the head see this, and wait for nothing.
         scope = cast("dict[str, Any]", self.scope)
-        scope[WHOLE_BODY] = self._whole_body
-        scope[WHOLE_REPLY] = self._send_whole
+        scope |= {WHOLE_BODY: self._whole_body, WHOLE_REPLY: self._send_whole}
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The request is answered, perhaps before its body was complete."""
         # As uvicorn has it, but for its timer of each request's own.
         self.server_state.total_requests += 1
+        if self._gathered is not None:
+            self._gather_no_more(None)
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self.cycle.more_body:
-            self._close_after(UNREAD_SECONDS)
-        elif self._closes_at == math.inf:  # else a further head has begun
-            self._close_after(self.timeout_keep_alive, is_kept=True)
+            self._closing.set(UNREAD_SECONDS)
+        elif not self._closing.is_set:  # else a further head has begun
+            self._closing.set(self.timeout_keep_alive, is_kept=True)
 
     def shutdown(self) -> None:
         """The gateway ends: answer what is under way, or comes now, and say that it was the last."""
         self._is_ending = True
         if self.cycle is None or self.cycle.response_complete:
-            self._close_after(LAST_SECONDS)
+            self._closing.set(LAST_SECONDS)
         else:
             super().shutdown()
 
@@ -155,6 +173,40 @@ class HttpConnection(HttpToolsProtocol):
         self._begins = (cycle, app)
         if not self._is_parsing:
             self._begin()
+
+    def _begin_whole(self, scope: dict[str, Any], body: bytes) -> None:
+        """Start on a request that came whole, with a known head; uvicorn does so once it has parsed one."""
+        self._in_head, self._idle_bytes = False, 0
+        self._closing.clear()
+        scope |= {"server": self.server, "client": self.client, "scheme": self.scheme}
+        scope |= {"state": self.app_state.copy(), REST_OF_BODY: self._gather}
+        scope |= {WHOLE_BODY: self._whole_body, WHOLE_REPLY: self._send_whole}
+        self.cycle = cycle = RequestResponseCycle(
+            scope=cast("Any", scope),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=not self._is_ending,
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body = cast("bytearray", body), False  # it is only read
+        cycle.message_event.set()
+        self._answering, self._begins = cycle, (cycle, self.app)
+        self._begin(at_once=True)
+
+    def _remember(self, request: Request, body_bytes: int) -> None:
+        """Keep the head of a whole request that was parsed, if the one before it here was the same."""
+        if self._begins is not None:
+            cycle, _ = self._begins
+            is_whole = not cycle.more_body and len(cycle.body) == body_bytes
+            before, self._last_head = self._last_head, hash(request.head)
+            if is_whole and not cycle.waiting_for_100_continue and before == self._last_head:
+                _HEADS.keep(request, cycle.scope)
 
     def _begin(self, *, at_once: bool = False) -> None:
         """Start on the request that is to begin, if there is one; one whose body is there perhaps at once."""
@@ -171,16 +223,33 @@ class HttpConnection(HttpToolsProtocol):
 
     def _whole_body(self) -> bytes:
         """The body of the request that is being answered."""
-        cycle = self._answering
-        assert cycle is not None  # noqa: S101 - it is who asks
+        cycle = cast("RequestResponseCycle", self._answering)  # it is who asks
         body, cycle.body = bytes(cycle.body), bytearray()
         self.flow.resume_reading()
         return body
 
+    def _gather(self) -> asyncio.Future[bytes | None]:
+        """All of the body that is being received; None if it never comes."""
+        cycle = cast("RequestResponseCycle", self._answering)  # it is who asks
+        body = self._whole_body()
+        gathered = self._gathered = self.loop.create_future()
+        self._pieces = [body]
+        if cycle.disconnected or cycle is not self.cycle or not cycle.more_body:
+            self._gather_no_more(None if cycle.disconnected else body)
+        elif cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return gathered
+
+    def _gather_no_more(self, body: bytes | None) -> None:
+        """The body is there, or nobody waits for it, or it never comes."""
+        gathered, self._gathered, self._pieces = self._gathered, None, []
+        if gathered is not None and not gathered.done():
+            gathered.set_result(body)
+
     def _send_whole(self, head: bytes, body: bytes) -> bool:
         """Answer with a 200: header lines and body. False if ASGI's own way has more to do than that."""
-        cycle = self._answering
-        assert cycle is not None  # noqa: S101 - it is who answers
+        cycle = cast("RequestResponseCycle", self._answering)  # it is who answers
         if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive or cycle.response_started:
             return False
         lines = [b"%b: %b\r\n" % header for header in cycle.default_headers]
@@ -213,6 +282,7 @@ class HttpConnection(HttpToolsProtocol):
             lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
             lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
             self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
             return data[upgrade.args[0] :]
         return data[len(data) :]
@@ -227,25 +297,3 @@ class HttpConnection(HttpToolsProtocol):
                 b"connection: close\r\n\r\n%b" % (status, len(text), text)
             )
         self.transport.close()
-
-    def _close_after(self, seconds: float, *, is_kept: bool = False) -> None:
-        """Close then. One timer does for all of a connection's requests: it looks whether it is time yet."""
-        self._closes_at, self._is_kept = self.loop.time() + seconds, is_kept
-        if self._closes_at < self._fires_at:
-            self._set_timer()
-
-    def _keep_open(self) -> None:
-        self._closes_at, self._is_kept = math.inf, False
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._fires_at = self._closes_at
-        self._timer = self.loop.call_at(self._fires_at, self._fire)
-
-    def _fire(self) -> None:
-        self._timer, self._fires_at = None, math.inf
-        if self._closes_at <= self.loop.time() + TIMER_SECONDS:
-            self.transport.close()
-        elif self._closes_at < math.inf:
-            self._set_timer()

@@ -176,7 +176,7 @@ class HttpEndpoint:
         else:
             await in_task()
             deadline = min(edge.deadline(model, timeout_seconds, arrived=arrived), arrived + BODY_SECONDS)
-            body = await edge.by(deadline, self._body(receive, headers), "the body was complete")
+            body = await edge.by(deadline, self._body(scope, receive, headers), "the body was complete")
         call = HttpCall(path, headers, scope["query_string"], body, measurement, timeout_seconds, arrived)
         recall = edge.recall
         if recall is not None and self.measures and model in recall.models:
@@ -202,10 +202,10 @@ class HttpEndpoint:
             recall.keep(wire, response, reply, len(reply.body) + wire.held_bytes)
         return reply
 
-    async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """The body, expanded if it is compressed."""
         limit = self._edge.max_request_bytes
-        body = await read_body(receive, headers, limit)
+        body = await read_body(scope, receive, headers, limit)
         encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
         if encoding in {"", "identity"}:
             return body

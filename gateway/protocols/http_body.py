@@ -13,6 +13,10 @@ from gateway.errors import BodyTooLarge, MalformedBody
 WHOLE_BODY = "inferway.whole_body"
 """What a scope holds if its request's body was there, to its end, when the request started: a callable that
 gives it. There is nothing to wait for then, and a timer would cost more than the body."""
+REST_OF_BODY = "inferway.rest_of_body"
+"""What a scope holds if its connection can wait for a body to its end: a callable that gives a future of it,
+or of None when the caller leaves. ASGI hands on each piece by itself, and nothing is read in between."""
+LEFT = "the caller closed the connection before the body was complete"
 
 
 def whole_body(scope: Scope, limit: int) -> bytes:
@@ -27,7 +31,7 @@ def whole_body(scope: Scope, limit: int) -> bytes:
     return body
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
     """The body as it was sent.
 
     A caller that asked whether to send its body (RFC 9110, 10.1.1) is told to by the first look at it; so a
@@ -37,16 +41,22 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         BodyTooLarge: over `limit` bytes.
         MalformedBody: the caller left in the middle.
     """
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit:
-        raise BodyTooLarge(limit)
+    length = headers.get(b"content-length", b"")
+    if length.isdigit():
+        if int(length) > limit:
+            raise BodyTooLarge(limit)
+        if REST_OF_BODY in scope:
+            body: bytes | None = await scope[REST_OF_BODY]()
+            if body is None:
+                raise MalformedBody(LEFT)
+            return body
     chunks: list[bytes] = []
     size_bytes = 0
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise MalformedBody("the caller closed the connection before the body was complete")
+            raise MalformedBody(LEFT)
         chunk = message.get("body", b"")
         size_bytes += len(chunk)
         if size_bytes > limit:
