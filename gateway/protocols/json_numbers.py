@@ -1,19 +1,25 @@
-"""Long flat lists of numbers in OIP's JSON, read into their tensor's bytes without a Python object for each.
+"""Lists of numbers in OIP's JSON: cut out of the text, and read without a Python object for each number.
 
-A body of 784 floats is read in 62 us so, where orjson and then a typed `array` take 76; one of 150,528 (an
-image of 224x224x3) in 6 ms in place of 15, in which the event loop does nothing else. What is usual and right
-is read so; whatever else comes is left to `oip_json`, which finds the errors.
+What is left of the text, its skeleton, is short, and mostly the same from request to request (`oip_heads`).
+What is usual and right is read so; whatever else comes is left to `oip_json`, which finds the errors.
 """
 
-from typing import Any, Final
+import re
+import secrets
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 import simdjson
 
 from gateway.inference import NUMPY_TYPES
+from gateway.protocols.oip_json import check_value_count
 
-LONG_BYTES: Final = 6144
-"""From here on it pays: about 500 numbers."""
+SKELETON_BYTES: Final = 16 * 1024
+"""The longest skeleton. A text that leaves a longer one is mostly something else (strings, nested lists), and
+would be read twice."""
+MOST_LISTS: Final = 64
+"""A text with more is not taken apart either."""
 
 _BUFFERS: Final = {
     **dict.fromkeys(("FP32", "FP64"), ("d", np.dtype(np.float64))),
@@ -22,83 +28,88 @@ _BUFFERS: Final = {
 }
 """By OIP datatype: how simdjson calls what holds all its values, and numpy. A fraction is no integer to it,
 an integer is a float, and text, booleans and null are neither."""
+NO_NUMBERS: Final = (TypeError, ValueError, RuntimeError)
+"""What `tensor_bytes` raises of a text."""
+
+_KEY: Final = b'"data"'
+_TO_LIST: Final = re.compile(rb"[ \t\r\n]{0,99}:[ \t\r\n]{0,99}(?=\[)")
+_PLACE: Final = [secrets.token_hex(16)]
+"""What stands in the skeleton for each list; nobody can guess it and send it."""
+_MARK: Final = orjson.dumps(_PLACE)
 
 
-def parse_infer_body(text: bytes) -> dict[str, Any] | None:
-    """The JSON of an infer call, each `data` the bytes of its tensor in place of a list.
+class Cut(NamedTuple):
+    """The JSON of an infer call, taken apart.
 
-    Args:
-        text: the whole body.
-
-    Returns:
-        What `oip_json.parse_json` returns but for `data`; None for what is to be read by that: a `data` that
-        is nested, or no numbers of its datatype, and all that is not JSON or no infer call.
+    Attributes:
+        skeleton: the text with a mark in the place of each list.
+        lists: the text of each, brackets included.
     """
-    try:
-        body = simdjson.Parser().parse(text)
-        if not isinstance(body, simdjson.Object) or not isinstance(inputs := body["inputs"], simdjson.Array):
+
+    skeleton: bytes
+    lists: list[memoryview]
+
+    def content(self) -> dict[str, Any] | None:
+        """What `oip_json.parse_json` makes of the text, but for each `data`: the bytes of its tensor.
+
+        None for what is to be read by that: a `data` that is no list of numbers of its datatype, a list that
+        belongs to something else, and all that is not JSON or no infer call.
+        """
+        try:
+            content: dict[str, Any] = orjson.loads(self.skeleton)
+            entries = content["inputs"]
+            # With as many marks as inputs, each of which has one as its data, they come in the same order.
+            if len(entries) != len(self.lists) or any(entry["data"] != _PLACE for entry in entries):
+                return None
+            for entry, text in zip(entries, self.lists, strict=True):
+                entry["data"] = tensor_bytes(entry["datatype"], text)
+        except (*NO_NUMBERS, LookupError):
             return None
-        # Numbers would be taken out of lists inside of a `data`: no more lists than there are without such.
-        if _has_more(text, b"[", 1 + 2 * len(inputs) + ("outputs" in body)):
+        return content
+
+
+def cut_out(text: bytes) -> Cut | None:
+    """Cut what may be the lists of numbers out of the JSON of an infer call; None if it has none.
+
+    Raises:
+        MalformedBody: it has more than `oip_json.VALUES_LIMIT` values.
+    """
+    check_value_count(text)
+    parts: list[bytes] = []
+    lists: list[memoryview] = []
+    view = memoryview(text)
+    skeleton_bytes = done = place = 0
+    while (place := text.find(_KEY, place)) >= 0:
+        if skeleton_bytes + place - done > SKELETON_BYTES or len(lists) > MOST_LISTS:
             return None
-        content = _plain(body, but="inputs")
-        content["inputs"] = entries = []
-        for place in range(len(inputs)):
-            entry: Any = inputs[place]
-            fields = _plain(entry, but="data")
-            fields["data"] = _tensor_bytes(fields["datatype"], entry["data"])
-            entries.append(fields)
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-    ):  # no JSON, too deep, another form
+        place += len(_KEY)
+        found = _TO_LIST.match(text, place)
+        if found is None:
+            continue
+        begin = found.end()
+        end = text.find(b"]", begin) + 1
+        if not end:
+            return None
+        parts += (text[done:begin], _MARK)
+        lists.append(view[begin:end])
+        skeleton_bytes += begin - done + len(_MARK)
+        done = place = end
+    if not 0 < len(lists) <= MOST_LISTS or skeleton_bytes + len(text) - done > SKELETON_BYTES:
         return None
-    return content
+    parts.append(text[done:])
+    return Cut(b"".join(parts), lists)
 
 
-def _plain(found: simdjson.Object, *, but: str) -> dict[str, Any]:
-    """An object without one of its values.
-
-    Raises:
-        KeyError: it names a value twice, of which orjson takes the last and simdjson the first.
-    """
-    names = list(found)
-    if len(set(names)) < len(names):
-        raise KeyError
-    fields = {}
-    for name in names:
-        if name != but:
-            value: Any = found[name]
-            if isinstance(value, simdjson.Object):
-                value = value.as_dict()
-            elif isinstance(value, simdjson.Array):
-                value = value.as_list()
-            fields[name] = value
-    return fields
-
-
-def _has_more(text: bytes, byte: bytes, count: int) -> bool:
-    """Whether a byte is there more often than `count` times; five times as fast as `bytes.count`."""
-    place = -1
-    for _ in range(count + 1):
-        place = text.find(byte, place + 1)
-        if place < 0:
-            return False
-    return True
-
-
-def _tensor_bytes(datatype: str, data: Any) -> bytes:
-    """A flat list of numbers as a tensor has them, floats rounded.
+def tensor_bytes(datatype: str, text: memoryview) -> bytes:
+    """A list of numbers as a tensor has them, floats rounded.
 
     Raises:
-        TypeError, KeyError, AttributeError: there are others, or other elements.
-        ValueError: an integer is out of the datatype's range.
+        TypeError, ValueError, RuntimeError: it is no list of numbers that the datatype has.
+        KeyError: the datatype has no numbers in JSON.
     """
     code, dtype = _BUFFERS[datatype]
-    values = np.frombuffer(data.as_buffer(of_type=code), dtype)
+    numbers: Any = simdjson.Parser().parse(text)
+    values = np.frombuffer(numbers.as_buffer(of_type=code), dtype)
     with np.errstate(over="ignore"):
         cast = values.astype(NUMPY_TYPES[datatype], copy=False)
     if code != "d" and not np.array_equal(cast, values):

@@ -154,11 +154,12 @@ class _OpenInference:
 def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpReply:
     """The reply in the form asked for: JSON, with the outputs that were wanted so behind it."""
     forms = [body.form(tensor.name) for tensor in response.outputs]
-    is_binary = bool(forms) and all(form.binary and not form.classes for form in forms)
-    if is_binary and not (response.id or response.parameters):
-        outputs = tuple([(each.name, each.datatype, each.shape, len(each.data)) for each in response.outputs])
-        header = _all_binary(response.model, response.version, outputs)
-        return _binary(response, header, [tensor.data for tensor in response.outputs])
+    binary_forms = [form.binary for form in forms]
+    if forms and not (response.id or response.parameters or any(form.classes for form in forms)):
+        if not any(binary_forms):
+            return _all_json(response)
+        if all(binary_forms):
+            return _all_binary(response)
     entries = []
     binary = []
     for tensor, form in zip(response.outputs, forms, strict=True):
@@ -177,12 +178,19 @@ def _encode(response: InferResponse, body: OipBody, contract: Contract) -> HttpR
     if response.parameters:
         content["parameters"] = dict(response.parameters)
     content["outputs"] = entries
-    header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    header = orjson.dumps(content)
     return _binary(response, header, binary) if binary else answer(response, header)
 
 
+def _all_binary(response: InferResponse) -> HttpReply:
+    """The reply with all outputs behind the JSON."""
+    outputs = tuple([(each.name, each.datatype, each.shape, len(each.data)) for each in response.outputs])
+    header = _before_binary(response.model, response.version, outputs)
+    return _binary(response, header, [tensor.data for tensor in response.outputs])
+
+
 @lru_cache(KNOWN)
-def _all_binary(
+def _before_binary(
     model: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...]
 ) -> bytes:
     """The JSON in front of outputs that all stand behind it; each is name, datatype, shape and bytes."""
@@ -191,6 +199,30 @@ def _all_binary(
         for name, datatype, shape, size in outputs
     ]
     return orjson.dumps({"model_name": model, "model_version": version, "outputs": listed})
+
+
+def _all_json(response: InferResponse) -> HttpReply:
+    """The reply with the values of all outputs in the JSON."""
+    outputs = tuple([(each.name, each.datatype, each.shape) for each in response.outputs])
+    parts: list[bytes] = []
+    for before, tensor in zip(
+        _before_values(response.model, response.version, outputs), response.outputs, strict=True
+    ):
+        parts += (before, orjson.dumps(tensor_to_json(tensor)))
+    return answer(response, b"".join((*parts, b"}]}")))
+
+
+@lru_cache(KNOWN)
+def _before_values(
+    model: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
+) -> tuple[bytes, ...]:
+    """The JSON in front of the values of each output; each is name, datatype and shape."""
+    opening = orjson.dumps({"model_name": model, "model_version": version})[:-1] + b',"outputs":['
+    entries = [
+        orjson.dumps({"name": name, "datatype": datatype, "shape": shape})[:-1] + b',"data":'
+        for name, datatype, shape in outputs
+    ]
+    return (opening + entries[0], *[b"}," + entry for entry in entries[1:]])
 
 
 def _binary(response: InferResponse, header: bytes, tensors: Iterable[bytes | memoryview]) -> HttpReply:

@@ -1,8 +1,8 @@
 """OIP's JSON: the text, with the NaN and Infinity tokens that Triton takes and gives, and the tensors in it.
 
 What it costs, on the event loop, since neither step lets go of the interpreter: 784 floats 48 us in (orjson,
-then one typed `array`) and 20 us out; 150,528 floats (an image of 224x224x3) 15 ms in, nested 25 ms; flat and
-long lists are read by `json_numbers` in less. Tensors in binary cost nothing here.
+then one typed `array`) and 20 us out; 150,528 floats (an image of 224x224x3) 15 ms in, nested 25 ms. Flat
+lists of numbers are read by `json_numbers` in less. Tensors in binary cost nothing here.
 """
 
 import json
@@ -144,7 +144,7 @@ def shape_of(data: object) -> tuple[int, ...]:
 
 
 def tensor_to_json(tensor: Tensor) -> Any:
-    """The flat `data` of an output, for `orjson.dumps` with `OPT_SERIALIZE_NUMPY`: FP32 in its shortest form.
+    """The flat `data` of an output, for `orjson.dumps`: FP32 in its shortest form.
 
     Raises:
         InvalidTensor: BYTES that are no UTF-8 text, which only binary data can hold.
@@ -158,16 +158,14 @@ def tensor_to_json(tensor: Tensor) -> Any:
     return numbers_to_json(tensor.numpy().reshape(-1))
 
 
-def numbers_to_json(values: NDArray[Any]) -> Any:
-    """What `orjson.dumps` with `OPT_SERIALIZE_NUMPY` writes as these numbers, of any shape, with tokens."""
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return values if values.shape else values[()]
-    if not values.shape:
-        return orjson.Fragment(json.dumps(float(values)))
-    # orjson writes null for each value that is not finite, and numbers have no other nulls.
-    parts = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")
-    tokens = [json.dumps(value).encode() for value in values[~np.isfinite(values)].tolist()]
-    return orjson.Fragment(b"".join(chain.from_iterable(zip(parts, [*tokens, b""], strict=True))))
+def numbers_to_json(values: NDArray[Any]) -> orjson.Fragment:
+    """These numbers, of any shape, for `orjson.dumps`; NaN and Infinity as tokens."""
+    text = orjson.dumps(values if values.shape else values[()], option=orjson.OPT_SERIALIZE_NUMPY)
+    # It writes null for each value that is not finite, and numbers have no other nulls.
+    if b"null" in text:
+        tokens = [json.dumps(value).encode() for value in values[~np.isfinite(values)].tolist()]
+        text = b"".join(chain.from_iterable(zip(text.split(b"null"), [*tokens, b""], strict=True)))
+    return orjson.Fragment(text)
 
 
 def _flat(name: str, data: object) -> list[Any]:

@@ -13,7 +13,6 @@ from typing import Any
 from gateway.contract import Contract
 from gateway.errors import InvalidTensor, MalformedBody, Unsupported
 from gateway.inference import ITEM_BYTES, Parameter, Tensor
-from gateway.protocols.json_numbers import LONG_BYTES, parse_infer_body
 from gateway.protocols.oip_classification import check_classifiable
 from gateway.protocols.oip_fields import (
     INT64_LIMIT,
@@ -23,7 +22,7 @@ from gateway.protocols.oip_fields import (
     required,
     shown,
 )
-from gateway.protocols.oip_json import BINARY_ONLY, check_value_count, parse_json, tensor_from_json
+from gateway.protocols.oip_json import BINARY_ONLY, parse_json, tensor_from_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_DIGITS = 18
@@ -93,12 +92,20 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
         if split == 0:
             return OipBody((_raw_input(body, contract),), {}, binary_output=True, parameters={})
     view = memoryview(body)
-    content = None
-    if split == len(body) >= LONG_BYTES:
-        check_value_count(body)
-        content = parse_infer_body(body)
-    if content is None:
-        content = parse_json(view[:split])
+    return read_content(parse_json(view[:split]), view[split:], contract)
+
+
+def read_content(content: object, binary: memoryview, contract: Contract) -> OipBody:
+    """Take the JSON of an infer call apart.
+
+    Args:
+        content: as `parse_json` has it; a `data` may be the bytes of its tensor already.
+        binary: what stands behind it.
+        contract: the model's.
+
+    Raises:
+        MalformedBody, InvalidRequest, InvalidTensor, Unsupported: as `read_infer_body`.
+    """
     if not isinstance(content, dict):
         raise MalformedBody(f"the body: expected an object, got {shown(content)}")
     inputs, outputs = required(content, "inputs", list), optional(content, "outputs", list, [])
@@ -106,7 +113,7 @@ def read_infer_body(body: bytes, header_length: bytes | None, contract: Contract
     parameters = _parameters(content)
     binary_output = bool(parameters.get("binary_data_output", False))
     read = OipBody(
-        inputs=_inputs(inputs, view[split:], contract),
+        inputs=_inputs(inputs, binary, contract),
         forms=_forms(outputs, binary_output=binary_output),
         binary_output=binary_output,
         parameters=parameters,

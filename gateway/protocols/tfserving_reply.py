@@ -37,7 +37,7 @@ def reply_body(outputs: Sequence[Tensor], *, rows: bool) -> bytes:
     else:
         shown = {name: _json(value) for name, value in values.items()}
         content = {"outputs": next(iter(shown.values())) if len(shown) == 1 else shown}
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(content)
 
 
 def _rows(values: dict[str, NDArray[Any]]) -> Any:

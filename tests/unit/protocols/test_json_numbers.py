@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import InferwayError
-from gateway.protocols import oip_request
-from gateway.protocols.json_numbers import LONG_BYTES, parse_infer_body
+from gateway.protocols.json_numbers import MOST_LISTS, SKELETON_BYTES, cut_out
+from gateway.protocols.oip_heads import Heads
 from gateway.protocols.oip_request import OipBody, read_infer_body
 from tests.fakes import fake_contract
 
@@ -44,14 +44,17 @@ def outcome(read: Callable[[], OipBody]) -> object:
         return type(error), str(error)
 
 
+def parse_infer_body(text: bytes) -> dict[str, Any] | None:
+    cut = cut_out(text)
+    return None if cut is None else cut.content()
+
+
 def both_ways(text: bytes, datatype: str) -> tuple[object, object]:
-    """What comes of a body when its numbers are looked for, and when they are not."""
-    ways = []
-    with pytest.MonkeyPatch.context() as patch:
-        for long_bytes in (0, 2**40):
-            patch.setattr(oip_request, "LONG_BYTES", long_bytes)
-            ways.append(outcome(lambda: read_infer_body(text, None, ONE[datatype])))
-    return ways[0], ways[1]
+    """What comes of a body when its numbers are cut out of it, and when they are not."""
+    heads, contract = Heads(), ONE[datatype]
+    first, again, known = [outcome(lambda: heads.read(text, None, contract)) for _ in range(3)]
+    assert first == again == known
+    return known, outcome(lambda: read_infer_body(text, None, contract))
 
 
 @given(st.data(), st.sampled_from(DATATYPES))
@@ -127,11 +130,17 @@ def as_json(content: object) -> bytes:
         b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [01]}]}',
         b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]} x',
         b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1], "data": [2]}]}',
-        b'{"inputs": [{"name": "[", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
         b'{"inputs": [{"name": "\\ud800", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
-        b'{"inputs": [], "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
         b'{"parameters": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b', "inputs": []}',
         b'{"inputs": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1',
+        b'{"inputs":[{"name": "x", "datatype":"FP32", "shape": [1, 1], "a\\"data": [1], "d\\u0061ta": [2]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1], "d\\u0061ta": [2]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}], "a": {"data": [1]}}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1]}], "a": {"data": [1]}}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [[1]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": ["]"]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}], "inputs": []}',
     ],
 )
 def test_what_is_no_such_body_is_left_to_the_other_way(text: bytes) -> None:
@@ -147,10 +156,25 @@ def test_parameters_as_deep_as_json_may_be_are_read_the_same() -> None:
     assert numbers == lists
 
 
-def test_a_long_body_is_read_so_and_a_short_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    monkeypatch.setattr(oip_request, "parse_infer_body", lambda text: read.append(len(text)))
-    for count in (10, LONG_BYTES):
-        body = orjson.dumps({"inputs": [an_input("FP32", [1] * count)]})
-        assert read_infer_body(body, None, ONE["FP32"]).inputs[0].shape == (1, count)
-    assert [length > LONG_BYTES for length in read] == [True]
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs": [{"name": "[", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
+        b'{"inputs": [], "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
+        b'{"inputs": [{"name": "x", "data"\n\t:\r [1],"data": [2], "datatype": "FP32", "shape": [1, 1]}]}',
+        b'{"inputs": [{"data":[ 1 ],"name": "x", "datatype": "FP32", "shape": [1, 1]}]}',
+        b'{"id": "\\"data\\": [3]", "inputs": [{"data":[1],"name":"x","datatype":"FP32","shape":[1,1]}]}',
+    ],
+)
+def test_lists_are_found_wherever_json_may_have_them(text: bytes) -> None:
+    numbers, lists = both_ways(text, "FP32")
+    assert numbers == lists
+
+
+def test_what_would_be_long_without_its_lists_is_not_read_twice() -> None:
+    entry = an_input("FP32", [1])
+    assert cut_out(orjson.dumps({"inputs": [entry], "note": "x" * SKELETON_BYTES})) is None
+    assert cut_out(orjson.dumps({"note": "x" * SKELETON_BYTES, "inputs": [entry]})) is None
+    assert cut_out(orjson.dumps({"inputs": [entry] * (MOST_LISTS + 1)})) is None
+    assert cut_out(orjson.dumps({"inputs": [entry] * MOST_LISTS})) is not None
+    assert cut_out(b'{"a": ["data"' + b', "data"' * SKELETON_BYTES + b'], "data": [1]}') is None
