@@ -96,8 +96,8 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _check(asked: argparse.Namespace) -> int:
-    key_id, secret = split(asked.key or getpass("key: "))
-    key = verify(_stored(asked).get(key_id), secret, datetime.now(UTC).timestamp())
+    key_id, sha256 = split(asked.key or getpass("key: "))
+    key = verify(_stored(asked).get(key_id), sha256, datetime.now(UTC).timestamp())
     sys.stdout.write(f"valid: {key.name}\n")
     return 0
 

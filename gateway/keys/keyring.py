@@ -35,9 +35,9 @@ class Keyring:
         Raises:
             Unauthenticated: it is none, or none that is valid.
         """
-        key_id, secret = split(presented)
+        key_id, sha256 = split(presented)
         key = self._in_file(key_id) or await self._in_store(key_id)
-        return verify(key, secret, self._wall_clock())
+        return verify(key, sha256, self._wall_clock())
 
     async def again(self, key: Key) -> Key:
         """A key that was found valid, as it is now.

@@ -17,9 +17,8 @@ SHA256 = "ab" * 32
 def test_a_new_key_holds_32_random_bytes_and_its_digest_is_all_that_is_stored() -> None:
     key_id, sha256, whole = new_secret()
     assert re.fullmatch(r"ifw_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", whole)
-    found_id, secret = split(whole)
-    assert found_id == key_id
-    assert sha256 == hashlib.sha256(secret.encode()).hexdigest()
+    assert split(whole) == (key_id, bytes.fromhex(sha256))
+    assert sha256 == hashlib.sha256(whole[-43:].encode()).hexdigest()
     assert new_secret()[2] != whole
 
 
@@ -29,18 +28,18 @@ def test_what_has_not_the_form_of_a_key_is_none(text: str) -> None:
         split(text)
 
 
-def a_key(**more: object) -> tuple[Key, str]:
+def a_key(**more: object) -> tuple[Key, bytes]:
     key_id, sha256, whole = new_secret()
     return Key.of(key_id, KeySpec.model_validate({"name": "team", "sha256": sha256, **more})), split(whole)[1]
 
 
 def test_only_its_own_secret_opens_a_key_and_no_secret_an_unknown_one() -> None:
-    key, secret = a_key()
-    other, other_secret = a_key()
-    assert verify(key, secret, now=0.0) is key
-    for wrong, said in ((key, other_secret), (other, secret), (None, secret)):
+    key, sha256 = a_key()
+    other, other_sha256 = a_key()
+    assert verify(key, sha256, now=0.0) is key
+    for wrong, another in ((key, other_sha256), (other, sha256), (None, sha256)):
         with pytest.raises(Unauthenticated, match="the API key is not valid"):
-            verify(wrong, said, now=0.0)
+            verify(wrong, another, now=0.0)
 
 
 def test_an_unknown_key_is_compared_as_a_known_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,24 +50,24 @@ def test_an_unknown_key_is_compared_as_a_known_one_is(monkeypatch: pytest.Monkey
         return False
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    key, secret = a_key()
+    key, sha256 = a_key()
     for stored in (key, None):
         with pytest.raises(Unauthenticated):
-            verify(stored, secret, now=0.0)
+            verify(stored, sha256, now=0.0)
     assert [(len(one), len(other)) for one, other in compared] == [(32, 32), (32, 32)]
 
 
 def test_a_disabled_or_expired_key_says_so_to_who_has_its_secret_only() -> None:
     end = datetime(2030, 1, 1, tzinfo=UTC)
-    expiring, secret = a_key(expires=end)
-    assert verify(expiring, secret, end.timestamp() - 1) is expiring
+    expiring, sha256 = a_key(expires=end)
+    assert verify(expiring, sha256, end.timestamp() - 1) is expiring
     with pytest.raises(Unauthenticated, match="expired"):
-        verify(expiring, secret, end.timestamp())
-    disabled, secret = a_key(disabled=True)
+        verify(expiring, sha256, end.timestamp())
+    disabled, sha256 = a_key(disabled=True)
     with pytest.raises(Unauthenticated, match="disabled"):
-        verify(disabled, secret, 0.0)
+        verify(disabled, sha256, 0.0)
     with pytest.raises(Unauthenticated, match="not valid"):
-        verify(disabled, "A" * 43, 0.0)
+        verify(disabled, bytes(32), 0.0)
 
 
 def test_a_key_without_models_may_call_every_one_and_another_only_its_own() -> None:
