@@ -71,6 +71,12 @@ _BITS: Final = {**NUMPY_TYPES, "FP16": np.dtype("<u2"), "BF16": np.dtype("<u2")}
 _MAX_VARINT_BITS = 35
 
 
+def oip_datatype(dtype: DataType.ValueType) -> str:
+    """TensorFlow's datatype in OIP's words; its own name, or number, where there is none."""
+    own = DataType.Name(dtype) if dtype in DataType.values() else f"datatype {dtype}"
+    return _OIP.get(dtype, own)
+
+
 def encoded(tensor: Tensor) -> Parts:
     """A tensor as the encoding of a TensorProto with its raw bytes, not copied; BYTES go to `string_val`.
 

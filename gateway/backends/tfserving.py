@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from grpc import StatusCode
 
-from gateway.backends import engine_model_name
 from gateway.backends.channel_tls import ChannelTls
 from gateway.backends.grpc_channel import GrpcChannel, parse, time_left
+from gateway.backends.tfserving_model import check_model, model_spec
 from gateway.contract import Contract, check_reply
 from gateway.errors import (
     BadReply,
@@ -31,7 +31,6 @@ from gateway.wire_format import joined, map_entry
 from services.protocol.tfserving_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
-    ModelSpec,
     ModelVersionStatus,
     PredictRequest,
     PredictResponse,
@@ -39,8 +38,6 @@ from services.protocol.tfserving_pb2 import (
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-SIGNATURE = "serving_default"
-"""What the export of every model names its one signature."""
 READY_TIMEOUT_SECONDS = 2.0
 """A server that does not tell its models' status within this is not ready."""
 TOO_LARGE = "message larger than max"
@@ -67,6 +64,8 @@ class TFServing:
         tls: ChannelTls | None = None,
     ) -> None:
         self._contracts = contracts
+        self._address = address
+        self._fitting: set[tuple[str, str, str]] = set()
         self._max_bytes = max_request_bytes
         self._channel = GrpcChannel(address, max_request_bytes=max_request_bytes, tls=tls)
 
@@ -95,17 +94,27 @@ class TFServing:
             raise BadReply(f"TF Serving answered wrongly: {error}") from error
 
     async def is_ready(self, model: str, version: str, variant: str, /) -> bool:
-        """Whether that version is AVAILABLE."""
-        get_status = self._channel.method(GET_MODEL_STATUS)
-        asked = GetModelStatusRequest(model_spec=_model_spec(model, version, variant)).SerializeToString()
+        """Whether that version is AVAILABLE.
+
+        Raises:
+            CannotServe: it has other tensors than the contract says.
+        """
+        target, spec = (model, version, variant), model_spec(model, version, variant)
+        asked = GetModelStatusRequest(model_spec=spec).SerializeToString()
         try:
-            reply = parse(GetModelStatusResponse, await get_status(asked, timeout=READY_TIMEOUT_SECONDS))
+            told = await self._channel.method(GET_MODEL_STATUS)(asked, timeout=READY_TIMEOUT_SECONDS)
+            is_ready = any(
+                status.version == int(version) and status.state == ModelVersionStatus.AVAILABLE
+                for status in parse(GetModelStatusResponse, told).model_version_status
+            )
+            if is_ready and target not in self._fitting:
+                await check_model(self._channel, self._contracts[model], spec, where=self._address)
+                self._fitting.add(target)
         except (CallFailed, BadReply):
-            return False
-        return any(
-            status.version == int(version) and status.state == ModelVersionStatus.AVAILABLE
-            for status in reply.model_version_status
-        )
+            is_ready = False
+        if not is_ready:
+            self._fitting.discard(target)  # it may come back as another
+        return is_ready
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -139,16 +148,10 @@ class TFServing:
         )
 
 
-def _model_spec(model: str, version: str, variant: str) -> ModelSpec:
-    spec = ModelSpec(name=engine_model_name(model, variant), signature_name=SIGNATURE)
-    spec.version.value = int(version)
-    return spec
-
-
 def _predict_request(request: InferRequest) -> bytes:
     """The request on the wire, a PredictRequest."""
     message = PredictRequest(
-        model_spec=_model_spec(request.model, request.version, request.variant), output_filter=request.outputs
+        model_spec=model_spec(request.model, request.version, request.variant), output_filter=request.outputs
     )
     number = PredictRequest.INPUTS_FIELD_NUMBER
     return joined(message, (map_entry(number, tensor.name, *encoded(tensor)) for tensor in request.inputs))

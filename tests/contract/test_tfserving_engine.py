@@ -14,6 +14,7 @@ import pytest_asyncio
 import yaml
 from google.protobuf import text_format
 
+from gateway.backends import CannotServe
 from gateway.backends.tfserving import TFServing
 from gateway.contract import Contract
 from gateway.errors import EndpointFailed, RejectedByBackend
@@ -143,6 +144,26 @@ async def test_readiness_is_that_of_the_version(backend: TFServing) -> None:
     assert not await backend.is_ready("both", "1", "int8")
 
 
+async def test_a_signature_that_does_not_fit_the_contract_is_not_served(server: Server) -> None:
+    outputs = [
+        {"name": "scaled", "datatype": "FP64", "shape": [2]},
+        {"name": "none", "datatype": "BOOL", "shape": [1]},
+    ]
+    described = {**CONTRACT.model_dump(exclude={"inputs", "outputs"}), "outputs": outputs}
+    inputs = [each.model_dump() for each in CONTRACT.inputs[:2]]
+    contract = Contract.model_validate({**described, "inputs": inputs})
+    backend = TFServing(server.address, contracts={"both": contract}, max_request_bytes=1024 * 1024)
+    with pytest.raises(CannotServe) as raised:
+        await backend.is_ready("both", "2", "fp32")
+    await backend.aclose()
+    place = f"TF Serving at {server.address}, model 'both' version 2: "
+    assert [line.removeprefix(place) for line in str(raised.value).splitlines()] == [
+        "input 'index': it is INT64 [-1, 1] here, and not in model.yaml; add it",
+        "output 'scaled': it is FP32 [-1, 2] here, and FP64 [-1, 2] (max_batch_size 4) in model.yaml",
+        "output 'none': it is in model.yaml, and not here; known here: row, scaled, shout",
+    ]
+
+
 @pytest.mark.skipif(not (BUILT / "models.config").exists(), reason="needs `make models`")
 async def test_the_exported_digit_model_fits_its_contract_and_knows_its_example(tmp_path: Path) -> None:
     folder = ROOT / "models" / "cnn_mnist"
@@ -163,6 +184,7 @@ async def test_the_exported_digit_model_fits_its_contract_and_knows_its_example(
         request = InferRequest(
             contract.name, inputs, math.inf, version=contract.default_version, variant="fp32"
         )
+        assert await backend.is_ready(contract.name, contract.default_version, "fp32")
         (probabilities,) = (await backend(request)).outputs
         await backend.aclose()
     assert probabilities.numpy().sum() == pytest.approx(1.0, abs=1e-5)

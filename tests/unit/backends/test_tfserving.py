@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from gateway.backends import CannotServe
 from gateway.backends.grpc_channel import DEADLINE_GRACE_SECONDS
 from gateway.backends.tfserving import TFServing
 from gateway.errors import (
@@ -25,7 +26,15 @@ from gateway.errors import (
 )
 from gateway.inference import Tensor
 from services.launch import free_port
-from services.protocol.tfserving_pb2 import DT_FLOAT, ModelVersionStatus, PredictRequest, PredictResponse
+from services.protocol.tfserving_pb2 import (
+    DT_COMPLEX64,
+    DT_DOUBLE,
+    DT_FLOAT,
+    ModelVersionStatus,
+    PredictRequest,
+    PredictResponse,
+    TensorInfo,
+)
 from tests.unit.backends.tfserving_rig import (
     CONTRACT,
     COUNT,
@@ -33,6 +42,8 @@ from tests.unit.backends.tfserving_rig import (
     SUM,
     VALUES,
     FakeServer,
+    a_signature,
+    an_info,
     answering,
     failing,
 )
@@ -212,10 +223,74 @@ async def test_a_cancelled_call_leaves_the_backend_usable(server: FakeServer, ba
     assert (await backend(REQUEST)).outputs == (SUM, COUNT)
 
 
-async def test_only_an_available_version_is_ready(server: FakeServer, backend: TFServing) -> None:
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        (an_info(DT_FLOAT, -1, 2), r"it is FP32 \[-1, 2\] here"),
+        (an_info(DT_DOUBLE, -1, 1), r"it is FP64 \[-1, 1\] here"),
+        (an_info(DT_COMPLEX64, -1, 1), r"it is DT_COMPLEX64 \[-1, 1\] here"),
+        (an_info(101, -1, 1), r"it is datatype 101 \[-1, 1\] here"),
+    ],
+)
+async def test_a_model_of_other_tensors_than_the_contracts_is_never_ready(
+    server: FakeServer, backend: TFServing, output: TensorInfo, says: str
+) -> None:
+    server.signatures["serving_default"] = a_signature(sum=output)
+    for _ in range(2):
+        with pytest.raises(
+            CannotServe,
+            match=rf"^TF Serving at 127.0.0.1:\d+, model 'adder' version 1: output 'sum': {says}"
+            r", and FP32 \[-1, 1\] \(max_batch_size 8\) in model.yaml$",
+        ):
+            await backend.is_ready("adder", "1", "fp32")
+    server.signatures["serving_default"] = a_signature()
     assert await backend.is_ready("adder", "1", "fp32")
+
+
+async def test_a_model_without_the_signature_that_is_asked_for_is_never_ready(
+    server: FakeServer, backend: TFServing
+) -> None:
+    server.signatures = {"predict": a_signature(), "classify": a_signature()}
+    with pytest.raises(CannotServe, match="no signature 'serving_default'; known there: classify, predict"):
+        await backend.is_ready("adder", "1", "fp32")
+
+
+async def test_a_shape_that_the_signature_leaves_open_fits(server: FakeServer, backend: TFServing) -> None:
+    info = TensorInfo(dtype=DT_FLOAT)
+    info.tensor_shape.unknown_rank = True
+    server.signatures["serving_default"] = a_signature(sum=info, more=an_info(DT_FLOAT, 7))
+    assert await backend.is_ready("adder", "1", "fp32")
+
+
+async def test_a_model_that_fits_is_asked_for_its_signature_again_once_it_was_gone(
+    server: FakeServer, backend: TFServing
+) -> None:
+    assert [await backend.is_ready("adder", "1", "fp32") for _ in range(2)] == [True, True]
+    (asked,) = server.asked_for_metadata
+    assert (asked.model_spec.name, asked.model_spec.version.value) == ("adder", 1)
+    assert [*asked.metadata_field] == ["signature_def"]
     server.state = ModelVersionStatus.LOADING
     assert not await backend.is_ready("adder", "1", "fp32")
+    server.state = ModelVersionStatus.AVAILABLE
+    assert await backend.is_ready("adder", "1", "fp32")
+    assert len(server.asked_for_metadata) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_ready"),
+    [
+        (grpc.StatusCode.UNIMPLEMENTED, True),
+        (grpc.StatusCode.INVALID_ARGUMENT, True),
+        (grpc.StatusCode.UNAVAILABLE, False),
+        (None, True),
+    ],
+)
+async def test_a_server_that_does_not_tell_of_signatures_is_ready_without(
+    server: FakeServer, backend: TFServing, failure: grpc.StatusCode | None, is_ready: bool
+) -> None:
+    server.metadata_failure = failure
+    server.signatures = {}
+    assert await backend.is_ready("adder", "1", "fp32") is is_ready
 
 
 async def test_a_model_that_the_server_does_not_have_is_not_ready(backend: TFServing) -> None:

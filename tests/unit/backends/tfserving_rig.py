@@ -11,11 +11,19 @@ from gateway.contract import Contract
 from gateway.inference import InferRequest, Tensor
 from gateway.tensor_proto import encoded, write
 from services.protocol.tfserving_pb2 import (
+    DT_FLOAT,
+    DT_INT64,
+    DT_STRING,
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
     GetModelStatusRequest,
     GetModelStatusResponse,
     ModelVersionStatus,
     PredictRequest,
     PredictResponse,
+    SignatureDef,
+    SignatureDefMap,
+    TensorInfo,
 )
 from tests.fakes import a_version
 
@@ -44,10 +52,28 @@ REQUEST = InferRequest("adder", (VALUES, TEXT), deadline=math.inf, version="1", 
 Answer = Callable[[PredictRequest, Any], Awaitable[PredictResponse]]
 
 
+def an_info(dtype: Any, *shape: int) -> TensorInfo:
+    info = TensorInfo(dtype=dtype)
+    for size in shape:
+        info.tensor_shape.dim.add(size=size)
+    return info
+
+
+def a_signature(**outputs: TensorInfo) -> SignatureDef:
+    """As the contract has it, but for these outputs."""
+    return SignatureDef(
+        inputs={"values": an_info(DT_FLOAT, -1, 2), "text": an_info(DT_STRING, -1, 1)},
+        outputs={"sum": an_info(DT_FLOAT, -1, 1), "count": an_info(DT_INT64, -1, 1), **outputs},
+    )
+
+
 class FakeServer:
-    """Answers Predict with `answer`, and GetModelStatus with `state`."""
+    """Answers Predict with `answer`, GetModelStatus with `state`, GetModelMetadata with `signatures`."""
 
     def __init__(self) -> None:
+        self.signatures = {"serving_default": a_signature()}
+        self.metadata_failure: grpc.StatusCode | None = None
+        self.asked_for_metadata: list[GetModelMetadataRequest] = []
         self.requests: list[PredictRequest] = []
         self.answer: Answer = answering(SUM, COUNT)
         self.state = ModelVersionStatus.AVAILABLE
@@ -64,6 +90,17 @@ class FakeServer:
         reply.model_version_status.add(version=request.model_spec.version.value, state=self.state)
         return reply
 
+    async def metadata(self, request: GetModelMetadataRequest, context: Any) -> GetModelMetadataResponse:
+        self.asked_for_metadata.append(request)
+        if self.metadata_failure is not None:
+            await context.abort(self.metadata_failure, "no metadata")
+        reply = GetModelMetadataResponse()
+        if self.signatures:
+            packed = reply.metadata["signature_def"]
+            packed.type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+            packed.value = SignatureDefMap(signature_def=self.signatures).SerializeToString()
+        return reply
+
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         def method(call: Any, request: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(
@@ -74,7 +111,11 @@ class FakeServer:
 
         return (
             grpc.method_handlers_generic_handler(
-                "tensorflow.serving.PredictionService", {"Predict": method(self.predict, PredictRequest)}
+                "tensorflow.serving.PredictionService",
+                {
+                    "Predict": method(self.predict, PredictRequest),
+                    "GetModelMetadata": method(self.metadata, GetModelMetadataRequest),
+                },
             ),
             grpc.method_handlers_generic_handler(
                 "tensorflow.serving.ModelService",
