@@ -58,10 +58,10 @@ compose-down: ## Stop the containers of `make compose`; their volumes stay
 SOAKING := $(filter soak,$(SHAPE))
 USERS ?= 32
 RATE ?= 32
-TIME ?= $(if $(SOAKING),30m,30s)
+TIME ?= $(if $(SOAKING),1h,30s)
 PACE ?= $(if $(SOAKING),2,0)
-ZIPF ?= 1.0
-CATALOGUE ?= $(if $(SOAKING),200,10000)
+ZIPF ?= $(if $(SOAKING),0,1.0)
+CATALOGUE ?= $(if $(SOAKING),500,10000)
 SEED ?= $(if $(DISTINCT),$(shell date +%s),0)
 HTTP ?= http://127.0.0.1:8080
 GRPC ?= 127.0.0.1:8081
