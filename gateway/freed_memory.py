@@ -11,8 +11,8 @@ import ctypes
 MMAP_BYTES = 32 * 1024 * 1024
 """Blocks from this size on are the kernel's own, and go back when they are freed."""
 FREE_BYTES = 64 * 1024 * 1024
-"""So much may lie free at the end of the heap. glibc's own rule comes to both numbers once a block of 32 MiB was
-freed; here they hold from the start, and no other memory stays than would then."""
+"""So much may lie free at the end of the heap. glibc's own rule comes to both numbers once a block of 32 MiB
+was freed; here they hold from the start, and no other memory stays than would then."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
