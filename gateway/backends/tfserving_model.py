@@ -66,12 +66,16 @@ async def check_model(channel: GrpcChannel, contract: Contract, spec: ModelSpec,
     if SIGNATURE not in signatures:
         mend = f"known there: {', '.join(sorted(signatures))}; export it under that name"
         raise CannotServe(f"{place}: it has no signature '{SIGNATURE}'; {mend}")
-    signature = signatures[SIGNATURE]
-    check_served(contract, _tensors(signature.inputs), _tensors(signature.outputs), where=place)
+    signature, is_batched = signatures[SIGNATURE], contract.max_batch_size > 0
+    inputs, outputs = (_tensors(infos, is_batched) for infos in (signature.inputs, signature.outputs))
+    check_served(contract, inputs, outputs, where=place)
 
 
-def _tensors(infos: Mapping[str, TensorInfo]) -> Iterator[ServedTensor]:
+def _tensors(infos: Mapping[str, TensorInfo], is_batched: bool) -> Iterator[ServedTensor]:
     for name, info in infos.items():
         shape = info.tensor_shape
-        sizes = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
-        yield ServedTensor(name, oip_datatype(info.dtype), sizes)
+        sizes = tuple([dim.size for dim in shape.dim])
+        if is_batched and sizes:
+            # Of a TFLite model it has the batch that was converted, mostly 1, and takes any.
+            sizes = (-1, *sizes[1:])
+        yield ServedTensor(name, oip_datatype(info.dtype), None if shape.unknown_rank else sizes)
