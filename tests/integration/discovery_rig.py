@@ -27,25 +27,22 @@ class Engine:
     Attributes:
         address: host:port.
         calls: inferences that it was asked for.
-        in_flight: those under way.
     """
 
     def __init__(self) -> None:
         self.address = ""
-        self.calls = self.in_flight = 0
+        self.calls = 0
         path = BUILT / "onnx" / MODEL / "1" / "model.onnx"
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     async def infer(self, asked: oip.ModelInferRequest, _: Any) -> oip.ModelInferResponse:
         self.calls += 1
-        self.in_flight += 1
         await asyncio.sleep(0.01)
         image = np.frombuffer(asked.raw_input_contents[0], np.float32).reshape(asked.inputs[0].shape)
         (answer,) = self._session.run(None, {"image": image})
         reply = oip.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version)
         reply.outputs.add(name="probabilities", datatype="FP32", shape=answer.shape)
         reply.raw_output_contents.append(answer.tobytes())
-        self.in_flight -= 1
         return reply
 
     async def ready(self, _: oip.ModelReadyRequest, __: Any) -> oip.ModelReadyResponse:
