@@ -40,7 +40,6 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._in_head = True
         self._is_between = True  # nothing of a further request has come
-        self._last_head = 0  # hash of the head of the last request that came in one read
         self._idle_bytes = 0  # received since the parser last reported anything that is handed on
         self._answering: RequestResponseCycle | None = None
         self._pieces: list[bytes] = []  # of the body that is waited for
@@ -200,12 +199,12 @@ class HttpConnection(HttpToolsProtocol):
         self._begin(at_once=True)
 
     def _remember(self, request: Request, body_bytes: int) -> None:
-        """Keep the head of a whole request that was parsed, if the one before it here was the same."""
+        """Keep the head of a whole request that was parsed, if it came before."""
         if self._begins is not None:
             cycle, _ = self._begins
             is_whole = not cycle.more_body and len(cycle.body) == body_bytes
-            before, self._last_head = self._last_head, hash(request.head)
-            if is_whole and not cycle.waiting_for_100_continue and before == self._last_head:
+            is_plain = is_whole and cycle.keep_alive and not cycle.waiting_for_100_continue
+            if is_plain and _HEADS.comes_again(request):
                 _HEADS.keep(request, cycle.scope)
 
     def _begin(self, *, at_once: bool = False) -> None:

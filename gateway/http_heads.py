@@ -58,6 +58,7 @@ class RequestHeads:
     def __init__(self) -> None:
         # By its bytes, and whether Content-Length was found: one that has no digits is another head.
         self._known: dict[tuple[bytes, bool], _Head] = {}
+        self._came_once: set[int] = set()
 
     def scope(self, request: Request) -> dict[str, Any] | None:
         """What the head of a request puts into its scope; None when it is not known."""
@@ -68,6 +69,16 @@ class RequestHeads:
         if request.digits is not None:
             headers[known.length_at] = (b"content-length", request.digits)
         return {**known.scope, "headers": headers}
+
+    def comes_again(self, request: Request) -> bool:
+        """Whether this head came before, over whatever connection; one with an id of its own does not."""
+        number = hash(request.head)
+        if number in self._came_once:
+            return True
+        if len(self._came_once) >= KNOWN:
+            self._came_once.clear()
+        self._came_once.add(number)
+        return False
 
     def keep(self, request: Request, scope: Mapping[str, Any]) -> None:
         """Remember a head.

@@ -133,7 +133,7 @@ def heads(monkeypatch: pytest.MonkeyPatch) -> RequestHeads:
     return fresh
 
 
-async def test_a_head_that_came_twice_in_a_row_is_parsed_no_more_on_any_connection(
+async def test_a_head_that_came_twice_is_parsed_no_more_on_any_connection(
     heads: RequestHeads,
 ) -> None:
     (first,) = await written([[POST % (2, b"hi")] * 2])
@@ -186,6 +186,12 @@ async def test_heads_of_which_no_two_are_alike_are_not_kept(heads: RequestHeads)
     assert heads._known == {}
 
 
+async def test_heads_that_come_in_turn_are_known_once_each_has_come_twice(heads: RequestHeads) -> None:
+    in_turn = [b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(5)]
+    await written([in_turn, in_turn])
+    assert len(heads._known) == 5
+
+
 async def test_no_more_heads_are_kept_than_may_be(
     heads: RequestHeads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +199,7 @@ async def test_no_more_heads_are_kept_than_may_be(
     for number in range(10):
         await written([[b"GET /%d HTTP/1.1\r\n\r\n" % number] * 2])
         assert 0 < len(heads._known) <= 3 < KNOWN
+        assert len(heads._came_once) <= 3
 
 
 @pytest.mark.parametrize(
