@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gateway.repeats import Repeats
+
 HEAD_BYTES = 2048
 """The longest head that is kept."""
 KNOWN = 1024
@@ -58,7 +60,7 @@ class RequestHeads:
     def __init__(self) -> None:
         # By its bytes, and whether Content-Length was found: one that has no digits is another head.
         self._known: dict[tuple[bytes, bool], _Head] = {}
-        self._came_once: set[int] = set()
+        self._heads = Repeats(KNOWN)
 
     def scope(self, request: Request) -> dict[str, Any] | None:
         """What the head of a request puts into its scope; None when it is not known."""
@@ -72,13 +74,7 @@ class RequestHeads:
 
     def comes_again(self, request: Request) -> bool:
         """Whether this head came before, over whatever connection; one with an id of its own does not."""
-        number = hash(request.head)
-        if number in self._came_once:
-            return True
-        if len(self._came_once) >= KNOWN:
-            self._came_once.clear()
-        self._came_once.add(number)
-        return False
+        return self._heads.has(request.head)
 
     def keep(self, request: Request, scope: Mapping[str, Any]) -> None:
         """Remember a head.

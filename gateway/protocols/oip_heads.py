@@ -11,6 +11,7 @@ from gateway.contract import Contract
 from gateway.inference import Parameter, Tensor
 from gateway.protocols.json_numbers import NO_NUMBERS, cut_out, tensor_bytes
 from gateway.protocols.oip_request import OipBody, OutputForm, read_content, read_infer_body
+from gateway.repeats import Repeats
 
 HEAD_BYTES = 1024
 """The longest JSON that is kept."""
@@ -38,7 +39,7 @@ class Heads:
     def __init__(self) -> None:
         # By model, JSON, and the length of a body whose values stand behind that; 0: they were cut out of it.
         self._known: dict[_Key, _Head] = {}
-        self._came_once: set[int] = set()
+        self._came = Repeats(KNOWN)
 
     def read(self, body: bytes, header_length: bytes | None, contract: Contract) -> OipBody:
         """As `read_infer_body`, errors included."""
@@ -74,7 +75,7 @@ class Heads:
             if inputs is None:
                 return read_infer_body(body, None, contract)
             return OipBody(inputs, head.forms, head.binary_output, head.parameters)
-        comes_again = self._comes_again(key)
+        comes_again = self._came.has(key)  # what has an id of its own does not, and is not worth more work
         content = cut.content() if comes_again or len(body) >= LONG_BYTES else None
         if content is None:
             return read_infer_body(body, None, contract)
@@ -82,16 +83,6 @@ class Heads:
         if comes_again and len(cut.skeleton) <= HEAD_BYTES:
             self._keep(key, read)
         return read
-
-    def _comes_again(self, key: _Key) -> bool:
-        """Whether this JSON came before: what has an id of its own does not, and is not worth more work."""
-        number = hash(key)
-        if number in self._came_once:
-            return True
-        if len(self._came_once) >= KNOWN:
-            self._came_once.clear()
-        self._came_once.add(number)
-        return False
 
     def _keep(self, key: _Key, read: OipBody) -> None:
         """Keep what is in no way the request's own: neither an id, nor values."""

@@ -176,7 +176,7 @@ def test_json_that_came_once_is_forgotten_when_much_other_has_come(monkeypatch: 
     heads = Heads()
     for number in range(10):
         heads.read(a_body("[1, 2]", parameters={"gain": number}), None, JSON)
-        assert len(heads._came_once) <= 3
+        assert len(heads._came) <= 3
     assert heads._known == {}
 
 
