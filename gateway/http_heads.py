@@ -17,7 +17,7 @@ HEAD_BYTES = 2048
 KNOWN = 1024
 """So many are kept; one more, and all are forgotten."""
 MOST_HEADERS = 32
-"""A head with more is not kept: each is several objects. So all that are kept take some 7 MiB."""
+"""A head with more is not kept: each is several objects. So all that are kept take at most some 9 MiB."""
 
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,9})(?=\r\n)")
